@@ -35,7 +35,9 @@ struct cws_conn_events {
     /* After cws_conn_want_send: cws_conn_can_send may have become true, or the
      * connection has ended. */
     void (*writable)(struct cws_conn *c, void *user);
-    /* A PING or PONG arrived. data is lent. Only when cws_conn_watch asked. */
+    /* A PING or PONG arrived. data is lent. Only when cws_conn_watch asked.
+     * The one callback that may come from inside cws_conn_receive: it notes
+     * the event and returns. */
     void (*control)(struct cws_conn *c, void *user,
                     const struct cws_event *event);
     /* The end was decided; exactly once. */
@@ -169,6 +171,8 @@ const char *cws_conn_state(const struct cws_conn *c);
 
 /* --- other -------------------------------------------------------------- */
 
+struct cws_conn *cws_conn_from_link(struct cws_link *link); /* loop->conns */
+struct cws_listener *cws_conn_listener(const struct cws_conn *c);
 void cws_conn_set_user(struct cws_conn *c, void *user);
 void *cws_conn_user(const struct cws_conn *c);
 /* Closes the descriptor and frees at once, without callbacks: for the loop's

@@ -18,6 +18,7 @@
 
 struct cws_deflate_pool;
 struct cws_conn;
+struct cws_event;
 struct cws_exchange;
 struct cws_dial;
 
@@ -40,12 +41,21 @@ struct cws_job {
     void (*run)(struct cws_job *job);
 };
 
+/* The batch under way: what one read brought to one connection (conn.c). */
+struct cws_batch {
+    struct cws_conn *conn;  /* NULL: none */
+    struct cws_event *held; /* a message that nobody took yet */
+    size_t messages;        /* given so far */
+    size_t bytes;
+};
+
 struct cws_loop {
     struct ev_loop *ev;
     bool own;        /* made by cws_loop_new: destroyed with it */
     bool running;    /* inside cws_loop_turn or a callback of `ev` */
     uint8_t *input;  /* CWS_LOOP_INPUT bytes, lent to whoever reads now */
     struct cws_buf scratch; /* lent like `input`: compressed messages */
+    struct cws_batch batch;
     struct cws_deflate_pool *deflate;
     struct cws_link ready; /* struct cws_job */
     struct cws_link dirty; /* struct cws_job: flushed at the end of the turn */

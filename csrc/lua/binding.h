@@ -1,0 +1,200 @@
+/*
+ * binding.h - what the files of layer 3 share: the state of cws in one Lua
+ * state, tasks, waiting, and small helpers.
+ *
+ * Rules (design, section 7): callbacks of layer 2 push only on s->running; no
+ * Lua error crosses ev_run (everything Lua that a callback starts runs inside
+ * lua_resume or lcws_protect); a resource is acquired after its userdata
+ * stands; nobody resumes from inside another task's call: wakes are posted.
+ */
+#ifndef CWS_LUA_BINDING_H
+#define CWS_LUA_BINDING_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "../net/conn.h"
+#include "../net/loop.h"
+#include "../net/options.h"
+
+/* Names of the metatables, and what tostring and __name show. */
+#define LCWS_WS "cws.ws"
+#define LCWS_TASK "cws.task"
+#define LCWS_WAITER "cws.waiter"
+#define LCWS_TIMER "cws.timer"
+#define LCWS_SERVER "cws.server"
+#define LCWS_REQUEST "cws.request"
+#define LCWS_PREPARED "cws.prepared"
+
+struct lcws_task;
+
+/* cws in one Lua state: a userdata kept in the registry; every C function of
+ * the module finds it by lcws_get. */
+struct lcws {
+    lua_State *main;          /* the main thread of this Lua state */
+    lua_State *running;       /* what callbacks push on; NULL: no loop runs */
+    struct cws_loop *loop;    /* NULL until first used, and after closing */
+    struct lcws_task *current; /* the task that is resumed now */
+    size_t tasks;             /* tasks that have not ended */
+    size_t listeners;         /* servers that listen */
+    size_t signals;           /* signal watchers: they can end a wait */
+    bool stopping;            /* cws.stop() was called */
+    bool closed;              /* the Lua state ends: no call any more */
+    int hooks;                /* registry references: core.hooks, */
+    int anchors;              /* strong table of live tasks */
+    int free_anchor;          /* head of its free list */
+};
+
+extern const char lcws_key; /* its address is the key in the registry */
+
+/* Creates the state when the module is opened. */
+struct lcws *lcws_open(lua_State *L);
+/* The state; creates the loop at first use (raises "not enough memory"). */
+struct lcws *lcws_get(lua_State *L);
+struct lcws *lcws_peek(lua_State *L); /* the same without making a loop */
+
+/* --- results and errors ------------------------------------------------- */
+
+/* nil, message, kind [, code]: pushes 3 values, or 4 when code is not 0. */
+int lcws_fail(lua_State *L, enum cws_err err, int code, const char *format,
+              ...) CWS_PRINTF(4, 5);
+int lcws_fail_error(lua_State *L, const struct cws_error *error);
+/* nil, "timeout", "timeout" */
+int lcws_fail_timeout(lua_State *L);
+
+/* The last argument of calls that wait: nil or none gives `fallback`; raises
+ * unless it is a number >= 0 (math.huge is none). */
+double lcws_check_timeout(lua_State *L, int arg, double fallback);
+
+/* A message's type: nil, "text", "binary", 1, 2; raises otherwise. */
+uint8_t lcws_check_type(lua_State *L, int arg);
+
+/* A class: metatable with __name, __index = methods, __metatable locked. */
+void lcws_new_class(lua_State *L, const char *name, const luaL_Reg *methods,
+                    const luaL_Reg *metamethods);
+
+/* --- calling Lua from callbacks ----------------------------------------- */
+
+/* Runs fn(L, arg) protected on s->running with a clean stack; an error is
+ * logged with its traceback. Returns false after an error. */
+bool lcws_protect(struct lcws *s, int (*fn)(lua_State *L), void *arg);
+
+/* One line to core.hooks.log (cws.log); never raises. */
+void lcws_log(struct lcws *s, const char *format, ...) CWS_PRINTF(2, 3);
+
+/* Pushes core.hooks[name]. */
+void lcws_push_hook(lua_State *L, struct lcws *s, const char *name);
+
+/* --- waiting ------------------------------------------------------------ */
+
+/* One who waits: part of a task, or on the C stack of the main program. Zero
+ * value: waits for nothing. */
+struct lcws_wait {
+    struct cws_link link;   /* for whoever keeps a queue of them */
+    struct lcws_task *task; /* NULL: the main program drives the loop */
+    struct lcws *s;
+    bool armed;             /* inside a wait */
+    bool woken;
+    bool timed_out;
+    bool cancelled;
+};
+
+/*
+ * An operation that may have to wait. Its arguments stand on the Lua stack of
+ * the C function that started it, from index 1, and stay there.
+ */
+struct lcws_op {
+    const char *name; /* "receive": for error texts */
+    /* Tries: pushes the results and returns their number, or -1 when it has to
+     * wait. May raise. Called again after each wake. */
+    int (*attempt)(lua_State *L, struct lcws *s);
+    /* Appends wait->link to a queue of the object that will wake it (it is
+     * unlinked before the next attempt). Does not raise. An object that is
+     * freed first wakes its queues: lcws_wake_all. */
+    void (*arm)(lua_State *L, struct lcws_wait *wait);
+    /* The wait was given up (timeout, cancel, error); may be NULL. */
+    void (*abandon)(lua_State *L);
+    bool expires; /* its timeout is its success: sleep */
+};
+
+/*
+ * Runs an operation: design section 3, "Waiting". In a task it yields, in the
+ * main program while no loop runs it drives the loop, elsewhere it raises
+ * "cannot wait here". timeout in seconds, 0 does not wait, INFINITY is none.
+ * After a timeout it gives nil, "timeout", "timeout"; when the task was
+ * cancelled nil, "NAME: task cancelled", "closed". Use:
+ * `return lcws_perform(L, &op, timeout);`
+ */
+int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout);
+
+/* One turn of the loop on behalf of L. *more: something could still happen.
+ * False when an unwatched SIGINT came: the caller raises "interrupted!". */
+bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more);
+
+/* Monotonic seconds now. */
+double lcws_clock(void);
+
+/* signal.c: around each turn that the program drives. */
+void lcws_sigint_begin(struct lcws *s);
+bool lcws_sigint_end(struct lcws *s); /* true when one arrived, unwatched */
+
+/* Wakes at the next turn (from anywhere; twice is once). */
+void lcws_wake(struct lcws_wait *wait);
+/* Wakes now: only from a callback of the loop that holds nothing. */
+void lcws_wake_now(struct lcws_wait *wait);
+/* Unlinks and wakes all of a queue of struct lcws_wait. */
+void lcws_wake_all(struct cws_link *queue);
+
+/* --- tasks -------------------------------------------------------------- */
+
+enum lcws_task_result { LCWS_TASK_OK, LCWS_TASK_ERROR };
+
+/*
+ * Makes a task of the function and its nargs arguments on top of L's stack
+ * (popped) and pushes its userdata. Starts at the next turn, or now with
+ * lcws_task_start. `ended` (may be NULL) is called once from the loop when it
+ * returned or raised (the error has been logged), never after lcws_closing.
+ */
+struct lcws_task *lcws_task_new(lua_State *L, struct lcws *s, int nargs,
+                                void (*ended)(void *owner,
+                                              enum lcws_task_result result),
+                                void *owner);
+/* Only from a callback of the loop: no need to wait for the next turn. */
+void lcws_task_start(struct lcws_task *task);
+
+/* --- options ------------------------------------------------------------ */
+
+/*
+ * Reads the table at index `arg` (or nil) into a new struct cws_options that
+ * starts as a copy of `base` (NULL: the defaults). Raises for an unknown key or
+ * a bad value, naming the option; keys in `also` (NULL-terminated, may be NULL)
+ * are the caller's own. `what` names the function. Drop the result.
+ */
+struct cws_options *lcws_check_options(lua_State *L, int arg, const char *what,
+                                       const struct cws_options *base,
+                                       const char *const *also);
+
+/* --- connections -------------------------------------------------------- */
+
+struct lcws_ws;
+extern const struct cws_conn_events lcws_ws_events;
+
+/* Pushes an empty ws userdata (state closed until lcws_ws_set). */
+struct lcws_ws *lcws_ws_new(lua_State *L, struct lcws *s);
+/* Gives it its open connection. protocol may be empty: kept as a Lua string in
+ * the userdata at stack index `index` of L. */
+void lcws_ws_set(lua_State *L, int index, struct lcws_ws *ws,
+                 struct cws_conn *conn, struct cws_span protocol);
+/* The handler that owns it returned (1000) or raised (1011): closes in the
+ * background. */
+void lcws_ws_handler_ended(struct lcws_ws *ws, enum lcws_task_result result);
+
+/* --- parts of the module: each adds functions to the table on top ------- */
+
+void lcws_open_task(lua_State *L);   /* task.c */
+void lcws_open_loop(lua_State *L);   /* loop.c: run, step, timers, signals */
+void lcws_open_ws(lua_State *L);     /* conn.c: metatable and methods of ws */
+void lcws_open_server(lua_State *L); /* server.c: listen, request, upgrade */
+void lcws_open_dial(lua_State *L);   /* dial.c: connect */
+
+#endif

@@ -1,0 +1,537 @@
+/*
+ * task.c - coroutines that cws runs, and the one way to wait.
+ *
+ * Only this file resumes coroutines. A wait is an operation (struct lcws_op)
+ * that is tried, armed, and tried again after each wake.
+ */
+#include "binding.h"
+
+#include <math.h>
+#include <string.h>
+
+struct lcws_task {
+    struct lcws *s;
+    lua_State *co;       /* its thread; also its user value 1 */
+    int anchor;          /* place in the table of live tasks; 0: ended */
+    int nargs;           /* on co's stack, for the first resume */
+    bool started;
+    bool cancelled;      /* cancel() found no wait to end */
+    bool failed;         /* it raised; its error text is user value 2 */
+    struct cws_job job;
+    struct lcws_wait wait;
+    ev_timer timer;      /* of a wait with a timeout */
+    struct cws_link joiners; /* struct lcws_wait */
+    void (*ended)(void *owner, enum lcws_task_result result);
+    void *owner;
+};
+
+#define TASK_THREAD 1 /* user values */
+#define TASK_ERROR 2
+
+/* --- anchoring: a list of free slots in a table ----------------------------- */
+
+static void anchor(lua_State *L, struct lcws *s, struct lcws_task *t) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->anchors);
+    int slot = s->free_anchor;
+    if (slot) {
+        lua_rawgeti(L, -1, slot);
+        s->free_anchor = (int)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    } else {
+        slot = (int)lua_rawlen(L, -1) + 1;
+    }
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, slot);
+    lua_pop(L, 1);
+    t->anchor = slot;
+    s->tasks++;
+}
+
+/* Does not raise: the slot exists. */
+static void unanchor(lua_State *L, struct lcws_task *t) {
+    struct lcws *s = t->s;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->anchors);
+    lua_pushinteger(L, s->free_anchor);
+    lua_rawseti(L, -2, t->anchor);
+    lua_pop(L, 1);
+    s->free_anchor = t->anchor;
+    t->anchor = 0;
+    s->tasks--;
+}
+
+/* Pushes the userdata of a live task. */
+static void push_task(lua_State *L, struct lcws_task *t) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->s->anchors);
+    lua_rawgeti(L, -1, t->anchor);
+    lua_remove(L, -2);
+}
+
+/* --- ending ----------------------------------------------------------------- */
+
+void lcws_wake_all(struct cws_link *queue) {
+    while (!cws_link_empty(queue)) {
+        struct lcws_wait *w = (struct lcws_wait *)(void *)queue->next;
+        cws_link_remove(&w->link);
+        lcws_wake(w);
+    }
+}
+
+/* Runs protected: the traceback needs memory. Argument: the task. */
+static int report_error(lua_State *L) {
+    struct lcws_task *t = lua_touserdata(L, 1);
+    luaL_checkstack(L, 10, NULL);
+    if (lua_status(t->co) == LUA_OK) {
+        lua_pushliteral(L, "the coroutine was closed or resumed by the program");
+    } else {
+        lua_xmove(t->co, L, 1);
+        luaL_tolstring(L, -1, NULL);
+    }
+    luaL_traceback(L, t->co, lua_tostring(L, -1), 0);
+    push_task(L, t);
+    lua_pushvalue(L, -3);
+    lua_setiuservalue(L, -2, TASK_ERROR);
+    lua_pop(L, 1);
+    lcws_push_hook(L, t->s, "log");
+    lua_pushvalue(L, -2);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+static void task_failed(struct lcws_task *t) {
+    t->failed = true;
+    lcws_protect(t->s, report_error, t);
+    /* only this runs the pending to-be-closed variables */
+    (void)lua_resetthread(t->co);
+    lua_settop(t->co, 0);
+}
+
+static void task_end(struct lcws_task *t, int status) {
+    struct lcws *s = t->s;
+    lua_State *L = s->running;
+    if (status != LUA_OK)
+        task_failed(t);
+    ev_timer_stop(s->loop->ev, &t->timer);
+    cws_job_cancel(&t->job);
+    cws_link_remove(&t->wait.link);
+    t->wait.armed = false;
+    push_task(L, t); /* alive until the last line */
+    unanchor(L, t);
+    lcws_wake_all(&t->joiners);
+    if (t->ended)
+        t->ended(t->owner, status == LUA_OK ? LCWS_TASK_OK : LCWS_TASK_ERROR);
+    lua_pop(L, 1);
+}
+
+/* --- resuming --------------------------------------------------------------- */
+
+static void resume(struct lcws_task *t, int nargs) {
+    struct lcws *s = t->s;
+    struct lcws_task *outer = s->current;
+    lua_State *from = s->running;
+    int results;
+    if (!lua_checkstack(from, 8)) /* for what the end of the task pushes */
+        return;
+    s->current = t;
+    int status = lua_resume(t->co, from, nargs, &results);
+    s->current = outer;
+    if (status != LUA_YIELD) {
+        task_end(t, status);
+    } else if (!t->wait.armed) { /* a bare coroutine.yield(): others go first */
+        lua_pop(t->co, results);
+        cws_loop_post(s->loop, &t->job);
+    }
+}
+
+/* The program may have closed or resumed our coroutine behind our back. */
+static void resume_waiting(struct lcws_task *t) {
+    t->wait.woken = true;
+    if (lua_status(t->co) != LUA_YIELD)
+        task_end(t, LUA_ERRRUN);
+    else
+        resume(t, 0);
+}
+
+static void run_task(struct cws_job *job) {
+    struct lcws_task *t =
+        (struct lcws_task *)(void *)((char *)job -
+                                     offsetof(struct lcws_task, job));
+    if (t->started) {
+        resume_waiting(t);
+        return;
+    }
+    t->started = true;
+    resume(t, t->nargs);
+}
+
+void lcws_task_start(struct lcws_task *t) {
+    cws_job_cancel(&t->job);
+    run_task(&t->job);
+}
+
+void lcws_wake(struct lcws_wait *w) {
+    w->woken = true;
+    if (w->task && w->armed)
+        cws_loop_post(w->s->loop, &w->task->job);
+}
+
+void lcws_wake_now(struct lcws_wait *w) {
+    w->woken = true;
+    if (w->task && w->armed) {
+        cws_job_cancel(&w->task->job);
+        resume_waiting(w->task);
+    }
+}
+
+static void on_timeout(struct ev_loop *ev, ev_timer *timer, int revents) {
+    struct lcws_task *t = timer->data;
+    (void)ev, (void)revents;
+    t->wait.timed_out = true;
+    lcws_wake(&t->wait);
+}
+
+/* --- the one way to wait ---------------------------------------------------- */
+
+static int gave_up(lua_State *L, const struct lcws_op *op,
+                   const struct lcws_wait *w) {
+    if (op->abandon)
+        op->abandon(L);
+    if (w->cancelled)
+        return lcws_fail(L, CWS_ECLOSED, 0, "%s: task cancelled", op->name);
+    if (!op->expires)
+        return lcws_fail_timeout(L);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int give_up_loudly(lua_State *L, const struct lcws_op *op, const char *format) {
+    if (op->abandon)
+        op->abandon(L);
+    return luaL_error(L, format, op->name);
+}
+
+static int perform_k(lua_State *L, int status, lua_KContext context);
+
+static int yield(lua_State *L, const struct lcws_op *op, struct lcws_task *t) {
+    struct lcws_wait *w = &t->wait;
+    w->armed = true;
+    w->woken = false;
+    op->arm(L, w);
+    return lua_yieldk(L, 0, (lua_KContext)(intptr_t)op, perform_k);
+}
+
+static int perform_k(lua_State *L, int status, lua_KContext context) {
+    const struct lcws_op *op = (const struct lcws_op *)(intptr_t)context;
+    struct lcws *s = lcws_peek(L);
+    struct lcws_task *t = s->current;
+    (void)status;
+    if (!t || t->co != L)
+        return luaL_error(L, "cannot wait here: this coroutine was resumed by "
+                             "the program while it waited in cws");
+    struct lcws_wait *w = &t->wait;
+    w->armed = false;
+    cws_link_remove(&w->link);
+    int n = w->cancelled ? -1 : op->attempt(L, s);
+    if (n < 0 && !w->cancelled && !w->timed_out)
+        return yield(L, op, t);
+    if (ev_is_active(&t->timer))
+        ev_timer_stop(s->loop->ev, &t->timer);
+    if (n < 0)
+        n = gave_up(L, op, w);
+    w->cancelled = w->timed_out = false;
+    return n;
+}
+
+static int wait_in_task(lua_State *L, const struct lcws_op *op,
+                        struct lcws_task *t, double timeout) {
+    t->wait.timed_out = false;
+    if (t->cancelled) {
+        t->cancelled = false;
+        t->wait.cancelled = true;
+        int n = gave_up(L, op, &t->wait);
+        t->wait.cancelled = false;
+        return n;
+    }
+    if (isfinite(timeout)) {
+        /* the loop's clock may lag behind what the task did meanwhile */
+        ev_now_update(t->s->loop->ev);
+        ev_timer_set(&t->timer, timeout, 0.);
+        ev_timer_start(t->s->loop->ev, &t->timer);
+    }
+    return yield(L, op, t);
+}
+
+bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more) {
+    s->running = L;
+    lcws_sigint_begin(s);
+    if (s->signals) /* a signal may end what nothing else would */
+        ev_ref(s->loop->ev);
+    *more = cws_loop_turn(s->loop, timeout);
+    if (s->signals)
+        ev_unref(s->loop->ev);
+    s->running = NULL;
+    return !lcws_sigint_end(s);
+}
+
+static int drive(lua_State *L, struct lcws *s, const struct lcws_op *op,
+                 double timeout) {
+    struct lcws_wait w = {.s = s};
+    double until = lcws_clock() + timeout;
+    for (;;) {
+        bool more, calm;
+        double left = isfinite(timeout) ? until - lcws_clock() : INFINITY;
+        w.timed_out = left <= 0;
+        w.woken = false;
+        w.armed = true;
+        op->arm(L, &w);
+        calm = lcws_turn(L, s, left > 0 ? left : 0, &more);
+        w.armed = false;
+        cws_link_remove(&w.link);
+        if (!calm)
+            return give_up_loudly(L, op, "interrupted!");
+        int n = op->attempt(L, s);
+        if (n >= 0)
+            return n;
+        if (w.timed_out)
+            return gave_up(L, op, &w);
+        if (!more && !w.woken && !isfinite(timeout) && s->signals == 0)
+            return give_up_loudly(L, op, "deadlock: %s: nothing is left that could end "
+                                "this wait");
+    }
+}
+
+int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout) {
+    struct lcws *s = lcws_get(L);
+    int n = op->attempt(L, s);
+    if (n >= 0)
+        return n;
+    struct lcws_task *t = s->current;
+    if (t && t->co == L && lua_isyieldable(L)) {
+        if (timeout > 0 || op->expires)
+            return wait_in_task(L, op, t, timeout);
+    } else if (!s->running && !s->loop->running) {
+        return drive(L, s, op, timeout);
+    } else if (timeout > 0) {
+        return give_up_loudly(L, op, "cannot wait here: %s would have to wait where cws "
+                            "cannot resume it; use cws.spawn");
+    }
+    struct lcws_wait none = {.s = s};
+    return gave_up(L, op, &none);
+}
+
+/* --- tasks ------------------------------------------------------------------ */
+
+struct lcws_task *lcws_task_new(lua_State *L, struct lcws *s, int nargs,
+                                void (*ended)(void *owner,
+                                              enum lcws_task_result result),
+                                void *owner) {
+    luaL_checkstack(L, 6, NULL);
+    struct lcws_task *t = lua_newuserdatauv(L, sizeof *t, 2);
+    memset(t, 0, sizeof *t);
+    t->s = s;
+    t->job.run = run_task;
+    t->wait.task = t;
+    t->wait.s = s;
+    cws_link_init(&t->joiners);
+    ev_init(&t->timer, on_timeout);
+    t->timer.data = t;
+    t->ended = ended;
+    t->owner = owner;
+    luaL_setmetatable(L, LCWS_TASK);
+    t->co = lua_newthread(L);
+    if (!lua_checkstack(t->co, nargs + 4))
+        luaL_error(L, "stack overflow");
+    lua_setiuservalue(L, -2, TASK_THREAD);
+    lua_insert(L, -nargs - 2);
+    lua_xmove(L, t->co, nargs + 1);
+    t->nargs = nargs;
+    anchor(L, s, t);
+    cws_loop_post(s->loop, &t->job);
+    return t;
+}
+
+static int l_spawn(lua_State *L) {
+    struct lcws *s = lcws_get(L);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lcws_task_new(L, s, lua_gettop(L) - 1, NULL, NULL);
+    return 1;
+}
+
+static struct lcws_task *check_task(lua_State *L) {
+    return luaL_checkudata(L, 1, LCWS_TASK);
+}
+
+static int join_attempt(lua_State *L, struct lcws *s) {
+    struct lcws_task *t = check_task(L);
+    (void)s;
+    if (t->anchor)
+        return -1;
+    if (t->failed) {
+        lua_pushnil(L);
+        lua_getiuservalue(L, 1, TASK_ERROR);
+        if (lua_type(L, -1) != LUA_TSTRING) {
+            lua_pop(L, 1);
+            lua_pushliteral(L, "out of memory");
+        }
+        lua_pushfstring(L, "task: %s", lua_tostring(L, -1));
+        lua_remove(L, -2);
+        lua_pushstring(L, cws_err_kind(CWS_EINTERNAL));
+        return 3;
+    }
+    int n = lua_gettop(t->co);
+    luaL_checkstack(L, n + 1, "too many results");
+    if (!lua_checkstack(t->co, n))
+        return luaL_error(L, "too many results");
+    lua_pushboolean(L, 1);
+    for (int i = 1; i <= n; i++)
+        lua_pushvalue(t->co, i);
+    lua_xmove(t->co, L, n);
+    return n + 1;
+}
+
+static void join_arm(lua_State *L, struct lcws_wait *w) {
+    struct lcws_task *t = lua_touserdata(L, 1);
+    cws_link_append(&t->joiners, &w->link);
+}
+
+static const struct lcws_op join_op = {
+    .name = "join", .attempt = join_attempt, .arm = join_arm};
+
+static int task_join(lua_State *L) {
+    struct lcws_task *t = check_task(L);
+    double timeout = lcws_check_timeout(L, 2, INFINITY);
+    if (t->anchor && t == t->s->current)
+        return luaL_error(L, "join: a task cannot join itself");
+    return lcws_perform(L, &join_op, timeout);
+}
+
+static int task_cancel(lua_State *L) {
+    struct lcws_task *t = check_task(L);
+    if (!t->anchor)
+        return 0;
+    if (t->wait.armed) {
+        t->wait.cancelled = true;
+        lcws_wake(&t->wait);
+    } else {
+        t->cancelled = true;
+    }
+    return 0;
+}
+
+static int task_tostring(lua_State *L) {
+    struct lcws_task *t = check_task(L);
+    const char *state = "ended";
+    if (t->anchor)
+        state = t->wait.armed ? "waiting" : "running";
+    lua_pushfstring(L, "cws.task: %p (%s)", (void *)t, state);
+    return 1;
+}
+
+/* --- waiters: what channels are made of ------------------------------------- */
+
+struct waiter {
+    bool woken;
+    struct cws_link queue; /* struct lcws_wait: who waits now */
+};
+
+static struct waiter *check_waiter(lua_State *L) {
+    return luaL_checkudata(L, 1, LCWS_WAITER);
+}
+
+static int waiter_attempt(lua_State *L, struct lcws *s) {
+    struct waiter *w = lua_touserdata(L, 1);
+    (void)s;
+    if (!w->woken)
+        return -1;
+    w->woken = false;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static void waiter_arm(lua_State *L, struct lcws_wait *wait) {
+    struct waiter *w = lua_touserdata(L, 1);
+    cws_link_append(&w->queue, &wait->link);
+}
+
+static const struct lcws_op wait_op = {
+    .name = "wait", .attempt = waiter_attempt, .arm = waiter_arm};
+
+static int waiter_wait(lua_State *L) {
+    (void)check_waiter(L);
+    return lcws_perform(L, &wait_op, lcws_check_timeout(L, 2, INFINITY));
+}
+
+static int waiter_wake(lua_State *L) {
+    struct waiter *w = check_waiter(L);
+    w->woken = true;
+    lcws_wake_all(&w->queue);
+    return 0;
+}
+
+/* A coroutine that the program closed may have left its wait behind. */
+static int waiter_gc(lua_State *L) {
+    struct waiter *w = lua_touserdata(L, 1);
+    if (!lcws_peek(L)->closed)
+        lcws_wake_all(&w->queue);
+    return 0;
+}
+
+static int l_waiter(lua_State *L) {
+    (void)lcws_get(L);
+    struct waiter *w = lua_newuserdatauv(L, sizeof *w, 0);
+    w->woken = false;
+    cws_link_init(&w->queue);
+    luaL_setmetatable(L, LCWS_WAITER);
+    return 1;
+}
+
+/* --- sleep ------------------------------------------------------------------ */
+
+static int sleep_attempt(lua_State *L, struct lcws *s) {
+    (void)L, (void)s;
+    return -1;
+}
+
+static void sleep_arm(lua_State *L, struct lcws_wait *w) {
+    (void)L, (void)w;
+}
+
+static const struct lcws_op sleep_op = {.name = "sleep",
+                                        .attempt = sleep_attempt,
+                                        .arm = sleep_arm,
+                                        .expires = true};
+
+static int l_sleep(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TNUMBER);
+    return lcws_perform(L, &sleep_op, lcws_check_timeout(L, 1, 0));
+}
+
+/* --- opening ---------------------------------------------------------------- */
+
+void lcws_new_class(lua_State *L, const char *name, const luaL_Reg *methods,
+                    const luaL_Reg *metamethods) {
+    luaL_newmetatable(L, name);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "locked");
+    lua_setfield(L, -2, "__metatable");
+    luaL_setfuncs(L, metamethods, 0);
+    lua_pop(L, 1);
+}
+
+void lcws_open_task(lua_State *L) {
+    static const luaL_Reg task_methods[] = {
+        {"join", task_join}, {"cancel", task_cancel}, {NULL, NULL}};
+    static const luaL_Reg waiter_methods[] = {
+        {"wait", waiter_wait}, {"wake", waiter_wake}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"spawn", l_spawn},
+                                         {"waiter", l_waiter},
+                                         {"sleep", l_sleep},
+                                         {NULL, NULL}};
+    static const luaL_Reg task_meta[] = {{"__tostring", task_tostring},
+                                         {NULL, NULL}};
+    static const luaL_Reg waiter_meta[] = {{"__gc", waiter_gc}, {NULL, NULL}};
+    lcws_new_class(L, LCWS_TASK, task_methods, task_meta);
+    lcws_new_class(L, LCWS_WAITER, waiter_methods, waiter_meta);
+    luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,399 @@
+/*
+ * conn_out.c - the sending side of a connection: cork, queue, back-pressure.
+ *
+ * Inside the loop everything is gathered and leaves in one sendmsg at the end
+ * of the batch or the turn. A large message of a server goes to the kernel
+ * straight from where it lies; only what the kernel refuses is copied.
+ */
+#include "conn_private.h"
+
+#include <string.h>
+
+#include "../proto/mask.h"
+
+/* From here on a message is worth a system call of its own. */
+#define DIRECT_MIN (32 * 1024)
+/* The cork is never larger than what one read can bring. */
+#define CORK_MAX ((size_t)CWS_LOOP_INPUT)
+
+/* --- writing ---------------------------------------------------------------- */
+
+static void broken(struct cws_conn *c) {
+    c->broken = true;
+    c->blocked = false;
+    cws_outq_free(&c->out, c->loop);
+    if (c->phase >= CONN_FLUSHING)
+        cws_conn_close_transport(c, false);
+    else /* read what the peer sent before, then report the end */
+        cws_conn_post(c);
+}
+
+static void wrote(struct cws_conn *c, size_t n) {
+    c->bytes_sent += n;
+    if (c->blocked) /* the peer takes bytes: it lives */
+        c->alive = cws_loop_now(c->loop);
+    if (c->ping_mark && c->bytes_sent >= c->ping_mark) {
+        c->ping_mark = 0;
+        c->ping_at = cws_loop_now(c->loop);
+    }
+}
+
+static void release_pong(struct cws_conn *c) {
+    struct conn_pong *pong = c->pong;
+    c->pong = NULL;
+    if (pong)
+        (void)cws_conn_queue(c, pong->frame, pong->len);
+    cws_free(pong);
+}
+
+/* One sendmsg. True when there may be room for more. */
+static bool write_once(struct cws_conn *c) {
+    struct iovec iov[CWS_TRANSPORT_IOV];
+    int count = cws_outq_iov(&c->out, iov, CWS_TRANSPORT_IOV);
+    size_t offered = 0;
+    for (int i = 0; i < count; i++)
+        offered += iov[i].iov_len;
+    ssize_t n = c->transport.ops->write(&c->transport, iov, count);
+    if (n < 0 && n != CWS_TRANSPORT_AGAIN) {
+        broken(c);
+        return false;
+    }
+    if (n > 0) {
+        cws_outq_consume(&c->out, c->loop, (size_t)n);
+        wrote(c, (size_t)n);
+    }
+    return n > 0 && (size_t)n == offered;
+}
+
+void cws_conn_write(struct cws_conn *c) {
+    if (c->phase == CONN_CLOSED)
+        return;
+    bool room = true;
+    while (c->out.bytes && room)
+        room = write_once(c);
+    if (c->phase == CONN_CLOSED)
+        return;
+    if (!c->out.bytes && c->pong) {
+        release_pong(c);
+        if (room)
+            (void)write_once(c);
+    }
+    bool blocked = c->out.bytes > 0;
+    if (blocked && !c->blocked)
+        cws_outq_trim(&c->out, c->loop);
+    if (blocked != c->blocked) {
+        c->blocked = blocked;
+        cws_conn_update_io(c);
+    }
+    if (!blocked && c->phase == CONN_FLUSHING)
+        cws_conn_flushed(c);
+}
+
+void cws_conn_run_dirty(struct cws_job *job) {
+    struct cws_conn *c =
+        (struct cws_conn *)(void *)((char *)job -
+                                    offsetof(struct cws_conn, dirty));
+    if (!c->blocked)
+        cws_conn_write(c);
+}
+
+/* Bytes were queued: who sends them, and when. */
+void cws_conn_mark_dirty(struct cws_conn *c) {
+    if (c->blocked || c->loop->batch.conn == c)
+        return;
+    if (c->loop->running)
+        cws_loop_post_flush(c->loop, &c->dirty);
+    else
+        cws_conn_write(c);
+}
+
+void cws_conn_flush(struct cws_conn *c) {
+    if (c->out.bytes && !c->blocked)
+        cws_conn_write(c);
+}
+
+/* --- queueing --------------------------------------------------------------- */
+
+int cws_conn_queue(struct cws_conn *c, const void *data, size_t len) {
+    if (c->broken)
+        return 0;
+    return cws_outq_append(&c->out, c->loop, data, len);
+}
+
+/* Pongs collapse to the newest behind bytes that the kernel refused, so that
+ * a peer that pings and never reads costs nothing (RFC 6455 5.5.3). */
+void cws_conn_pong(struct cws_conn *c, const uint8_t *frame, size_t len) {
+    if (!c->blocked) {
+        if (cws_conn_queue(c, frame, len) == 0)
+            cws_conn_mark_dirty(c);
+        return;
+    }
+    if (!c->pong)
+        c->pong = cws_calloc(sizeof *c->pong);
+    if (!c->pong)
+        return; /* a pong less is allowed, a crash is not */
+    memcpy(c->pong->frame, frame, len);
+    c->pong->len = (uint8_t)len;
+}
+
+/* Header and masked payload in one piece. */
+static int queue_masked(struct cws_conn *c, const struct cws_frame *frame,
+                        const uint8_t *header, size_t header_len,
+                        const uint8_t *data, size_t len) {
+    uint8_t *room = cws_outq_room(&c->out, c->loop, header_len + len);
+    if (!room)
+        return CWS_EMEMORY;
+    memcpy(room, header, header_len);
+    cws_mask_copy(room + header_len, data, len, frame->key, 0);
+    cws_outq_added(&c->out, header_len + len);
+    return 0;
+}
+
+static int queue_copied(struct cws_conn *c, const uint8_t *header,
+                        size_t header_len, const uint8_t *data, size_t len) {
+    if (header_len + len <= CWS_OUTQ_NODE / 2) {
+        uint8_t *room = cws_outq_room(&c->out, c->loop, header_len + len);
+        if (!room)
+            return CWS_EMEMORY;
+        memcpy(room, header, header_len);
+        if (len)
+            memcpy(room + header_len, data, len);
+        cws_outq_added(&c->out, header_len + len);
+        return 0;
+    }
+    int err = cws_outq_append(&c->out, c->loop, header, header_len);
+    return err < 0 ? err : cws_outq_append(&c->out, c->loop, data, len);
+}
+
+/* What is corked, the header and the message itself in one sendmsg; the rest
+ * is copied. */
+static int send_direct(struct cws_conn *c, const uint8_t *header,
+                       size_t header_len, const uint8_t *data, size_t len) {
+    int err = cws_outq_append(&c->out, c->loop, header, header_len);
+    if (err < 0)
+        return err;
+    size_t before = c->out.bytes;
+    struct iovec iov[CWS_TRANSPORT_IOV];
+    int count = cws_outq_iov(&c->out, iov, CWS_TRANSPORT_IOV - 1);
+    size_t corked = 0;
+    for (int i = 0; i < count; i++)
+        corked += iov[i].iov_len;
+    if (corked < before) /* more parts than one call takes */
+        return cws_outq_append(&c->out, c->loop, data, len);
+    iov[count].iov_base = (void *)(uintptr_t)data;
+    iov[count].iov_len = len;
+    ssize_t n = c->transport.ops->write(&c->transport, iov, count + 1);
+    if (n < 0 && n != CWS_TRANSPORT_AGAIN) {
+        broken(c);
+        return 0;
+    }
+    size_t sent = n > 0 ? (size_t)n : 0;
+    size_t own = sent < before ? sent : before;
+    cws_outq_consume(&c->out, c->loop, own);
+    wrote(c, sent);
+    if (sent == before + len)
+        return 0;
+    err = cws_outq_append(&c->out, c->loop, data + (sent - own),
+                          len - (sent - own));
+    c->blocked = true;
+    cws_conn_update_io(c);
+    return err;
+}
+
+static int queue_frame(struct cws_conn *c, const struct cws_frame *frame,
+                       const uint8_t *header, size_t header_len,
+                       const uint8_t *data, size_t len) {
+    if (c->broken)
+        return 0;
+    if (frame->masked)
+        return queue_masked(c, frame, header, header_len, data, len);
+    if (len >= DIRECT_MIN && !c->blocked)
+        return send_direct(c, header, header_len, data, len);
+    return queue_copied(c, header, header_len, data, len);
+}
+
+/* --- messages --------------------------------------------------------------- */
+
+bool cws_conn_can_send(struct cws_conn *c) {
+    size_t bound = c->blocked ? c->options->send_buffer : CORK_MAX;
+    if (c->out.bytes <= bound)
+        return true;
+    if (!c->blocked)
+        cws_conn_write(c);
+    return c->out.bytes <= c->options->send_buffer;
+}
+
+void cws_conn_want_send(struct cws_conn *c, bool want) {
+    c->want_send = want;
+    if (want && c->end)
+        cws_conn_post(c);
+}
+
+/* The message had begun, or memory ran out between header and payload: the
+ * peer cannot make sense of what would follow. */
+static int send_failed(struct cws_conn *c, int err) {
+    cws_conn_fail(c, CWS_CLOSE_INTERNAL_ERROR, "sending failed: out of memory");
+    return err;
+}
+
+static int send_frame(struct cws_conn *c, uint8_t opcode, int flags,
+                      const void *data, size_t len) {
+    struct cws_frame frame;
+    uint8_t header[CWS_FRAME_HEADER_MAX];
+    bool fin = flags & CWS_CONN_FIN;
+    bool first = opcode != CWS_OP_CONTINUATION;
+    int n = cws_session_header(&c->session, opcode, fin,
+                               first && c->compressing, len, &frame, header);
+    if (n < 0)
+        return n;
+    int err = queue_frame(c, &frame, header, (size_t)n, data, len);
+    if (err < 0)
+        return send_failed(c, err);
+    if (fin)
+        c->messages_sent++;
+    c->active = cws_loop_now(c->loop);
+    cws_conn_mark_dirty(c);
+    return 0;
+}
+
+/* A piece of a compressed message. What zlib holds back needs no frame. */
+static int send_compressed(struct cws_conn *c, uint8_t opcode, int flags,
+                           const void *data, size_t len) {
+    struct cws_buf *scratch = &c->loop->scratch;
+    cws_buf_clear(scratch);
+    bool fin = flags & CWS_CONN_FIN;
+    int err = cws_session_compress(&c->session, data, len, fin, scratch);
+    if (err < 0)
+        return send_failed(c, err);
+    if (opcode == CWS_OP_CONTINUATION && !fin && !cws_buf_len(scratch))
+        return 0;
+    return send_frame(c, opcode, flags, cws_buf_bytes(scratch),
+                      cws_buf_len(scratch));
+}
+
+int cws_conn_send(struct cws_conn *c, uint8_t opcode, int flags,
+                  const void *data, size_t len) {
+    if (c->phase != CONN_OPEN)
+        return CWS_ECLOSED;
+    if (opcode != CWS_OP_CONTINUATION)
+        c->compressing = (flags & CWS_CONN_COMPRESS) &&
+                         cws_session_can_compress(&c->session) &&
+                         (!(flags & CWS_CONN_FIN) ||
+                          len >= c->options->compression_threshold);
+    if (c->compressing)
+        return send_compressed(c, opcode, flags, data, len);
+    return send_frame(c, opcode, flags, data, len);
+}
+
+/* Bound of calls that cannot wait. */
+static int fits(const struct cws_conn *c, size_t len) {
+    size_t max = c->options->max_queue;
+    if (c->phase != CONN_OPEN)
+        return CWS_ECLOSED;
+    if (len > max)
+        return CWS_ELIMIT;
+    return c->out.bytes > max - len ? CWS_EBUSY : 0;
+}
+
+int cws_conn_try_send(struct cws_conn *c, uint8_t opcode, int flags,
+                      const void *data, size_t len) {
+    int err = fits(c, len);
+    return err < 0 ? err : cws_conn_send(c, opcode, flags, data, len);
+}
+
+int cws_conn_control(struct cws_conn *c, uint8_t opcode, const void *data,
+                     size_t len) {
+    uint8_t frame[CWS_SESSION_CONTROL_MAX];
+    int err = fits(c, sizeof frame);
+    if (err < 0)
+        return err;
+    int n = cws_session_control(&c->session, opcode, data, len, frame);
+    if (n < 0)
+        return n;
+    err = cws_conn_queue(c, frame, (size_t)n);
+    if (err < 0)
+        return err;
+    if (opcode == CWS_OP_PING && !c->ping_mark && c->ping_at <= 0)
+        c->ping_mark = c->bytes_sent + c->out.bytes;
+    cws_conn_mark_dirty(c);
+    return 0;
+}
+
+/* --- prepared messages ------------------------------------------------------ */
+
+struct cws_prepared {
+    uint8_t opcode;
+    uint8_t header_len;
+    struct cws_shared *frame; /* a server's frame: header and payload */
+};
+
+/* Shorter frames are cheaper to copy than to share. */
+#define SHARE_MIN 4096
+
+struct cws_prepared *cws_prepared_new(uint8_t opcode, const void *data,
+                                      size_t len) {
+    struct cws_frame frame = {
+        .len = len, .opcode = opcode, .fin = true, .masked = false};
+    uint8_t header[CWS_FRAME_HEADER_MAX];
+    size_t n = cws_frame_write(&frame, header);
+    struct cws_prepared *p = cws_calloc(sizeof *p);
+    if (!p)
+        return NULL;
+    p->frame = cws_shared_new(n + len);
+    if (!p->frame) {
+        cws_free(p);
+        return NULL;
+    }
+    p->opcode = opcode;
+    p->header_len = (uint8_t)n;
+    memcpy(p->frame->data, header, n);
+    if (len)
+        memcpy(p->frame->data + n, data, len);
+    return p;
+}
+
+void cws_prepared_drop(struct cws_prepared *p) {
+    if (!p)
+        return;
+    cws_shared_drop(p->frame);
+    cws_free(p);
+}
+
+size_t cws_prepared_len(const struct cws_prepared *p) {
+    return p->frame->len - p->header_len;
+}
+
+static int send_shared(struct cws_conn *c, struct cws_prepared *p) {
+    struct cws_frame frame;
+    uint8_t header[CWS_FRAME_HEADER_MAX];
+    int err = cws_session_header(&c->session, p->opcode, true, false,
+                                 cws_prepared_len(p), &frame, header);
+    if (err < 0)
+        return err;
+    if (c->broken)
+        return 0;
+    err = p->frame->len < SHARE_MIN
+              ? cws_outq_append(&c->out, c->loop, p->frame->data, p->frame->len)
+              : cws_outq_share(&c->out, c->loop, p->frame, 0);
+    if (err < 0)
+        return err;
+    c->messages_sent++;
+    c->active = cws_loop_now(c->loop);
+    cws_conn_mark_dirty(c);
+    return 0;
+}
+
+int cws_conn_send_prepared(struct cws_conn *c, struct cws_prepared *p,
+                           int flags, bool now) {
+    int err = now ? fits(c, p->frame->len) : 0;
+    if (err < 0)
+        return err;
+    if (c->phase != CONN_OPEN)
+        return CWS_ECLOSED;
+    bool compress = (flags & CWS_CONN_COMPRESS) &&
+                    cws_session_can_compress(&c->session);
+    if (c->session.role == CWS_SERVER && !compress)
+        return send_shared(c, p);
+    return cws_conn_send(c, p->opcode, flags | CWS_CONN_FIN,
+                         p->frame->data + p->header_len, cws_prepared_len(p));
+}
