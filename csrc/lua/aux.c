@@ -11,7 +11,7 @@
 
 const char lcws_key; /* its address is the key in the registry */
 
-/* --- the state ------------------------------------------------------------ */
+/* --- the state ----------------------------------------------------------- */
 
 static int close_state(lua_State *L) {
     struct lcws *s = lua_touserdata(L, 1);
@@ -66,7 +66,7 @@ double lcws_clock(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* --- results and errors ----------------------------------------------------- */
+/* --- results and errors -------------------------------------------------- */
 
 static int push_failure(lua_State *L, enum cws_err err, int code,
                         const char *text) {
@@ -128,7 +128,7 @@ uint8_t lcws_check_type(lua_State *L, int arg) {
     return 0;
 }
 
-/* --- calling Lua from callbacks --------------------------------------------- */
+/* --- calling Lua from callbacks ------------------------------------------ */
 
 static int add_traceback(lua_State *L) {
     const char *text = luaL_tolstring(L, 1, NULL);

@@ -31,18 +31,18 @@ struct lcws_task;
 /* cws in one Lua state: a userdata kept in the registry; every C function of
  * the module finds it by lcws_get. */
 struct lcws {
-    lua_State *main;          /* the main thread of this Lua state */
-    lua_State *running;       /* what callbacks push on; NULL: no loop runs */
-    struct cws_loop *loop;    /* NULL until first used, and after closing */
+    lua_State *main;           /* the main thread of this Lua state */
+    lua_State *running;        /* what callbacks push on; NULL: no loop runs */
+    struct cws_loop *loop;     /* NULL until first used, and after closing */
     struct lcws_task *current; /* the task that is resumed now */
-    size_t tasks;             /* tasks that have not ended */
-    size_t listeners;         /* servers that listen */
-    size_t signals;           /* signal watchers: they can end a wait */
-    bool stopping;            /* cws.stop() was called */
-    bool closed;              /* the Lua state ends: no call any more */
-    int hooks;                /* registry references: core.hooks, */
-    int anchors;              /* strong table of live tasks */
-    int free_anchor;          /* head of its free list */
+    size_t tasks;              /* tasks that have not ended */
+    size_t listeners;          /* servers that listen */
+    size_t signals;            /* signal watchers: they can end a wait */
+    bool stopping;             /* cws.stop() was called */
+    bool closed;               /* the Lua state ends: no call any more */
+    int hooks;                 /* registry references: core.hooks, */
+    int anchors;               /* strong table of live tasks */
+    int free_anchor;           /* head of its free list */
 };
 
 extern const char lcws_key; /* its address is the key in the registry */
@@ -56,8 +56,8 @@ struct lcws *lcws_peek(lua_State *L); /* the same without making a loop */
 /* --- results and errors ------------------------------------------------- */
 
 /* nil, message, kind [, code]: pushes 3 values, or 4 when code is not 0. */
-int lcws_fail(lua_State *L, enum cws_err err, int code, const char *format,
-              ...) CWS_PRINTF(4, 5);
+int lcws_fail(lua_State *L, enum cws_err err, int code, const char *format, ...)
+    CWS_PRINTF(4, 5);
 int lcws_fail_error(lua_State *L, const struct cws_error *error);
 /* nil, "timeout", "timeout" */
 int lcws_fail_timeout(lua_State *L);
@@ -93,7 +93,7 @@ struct lcws_wait {
     struct cws_link link;   /* for whoever keeps a queue of them */
     struct lcws_task *task; /* NULL: the main program drives the loop */
     struct lcws *s;
-    bool armed;             /* inside a wait */
+    bool armed; /* inside a wait */
     bool woken;
     bool timed_out;
     bool cancelled;

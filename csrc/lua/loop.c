@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-/* --- run ------------------------------------------------------------------ */
+/* --- run ----------------------------------------------------------------- */
 
 static struct lcws *check_can_drive(lua_State *L, const char *name) {
     struct lcws *s = lcws_get(L);
@@ -67,7 +67,7 @@ static int l_use_loop(lua_State *L) {
     return 0;
 }
 
-/* --- timers: tickers and `after` are made of them --------------------------- */
+/* --- timers: tickers and `after` are made of them ------------------------ */
 
 struct timer {
     struct lcws *s;

@@ -11,15 +11,15 @@
 
 struct lcws_task {
     struct lcws *s;
-    lua_State *co;       /* its thread; also its user value 1 */
-    int anchor;          /* place in the table of live tasks; 0: ended */
-    int nargs;           /* on co's stack, for the first resume */
+    lua_State *co; /* its thread; also its user value 1 */
+    int anchor;    /* place in the table of live tasks; 0: ended */
+    int nargs;     /* on co's stack, for the first resume */
     bool started;
-    bool cancelled;      /* cancel() found no wait to end */
-    bool failed;         /* it raised; its error text is user value 2 */
+    bool cancelled; /* cancel() found no wait to end */
+    bool failed;    /* it raised; its error text is user value 2 */
     struct cws_job job;
     struct lcws_wait wait;
-    ev_timer timer;      /* of a wait with a timeout */
+    ev_timer timer;          /* of a wait with a timeout */
     struct cws_link joiners; /* struct lcws_wait */
     void (*ended)(void *owner, enum lcws_task_result result);
     void *owner;
@@ -28,7 +28,7 @@ struct lcws_task {
 #define TASK_THREAD 1 /* user values */
 #define TASK_ERROR 2
 
-/* --- anchoring: a list of free slots in a table ----------------------------- */
+/* --- anchoring: a list of free slots in a table -------------------------- */
 
 static void anchor(lua_State *L, struct lcws *s, struct lcws_task *t) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, s->anchors);
@@ -66,7 +66,7 @@ static void push_task(lua_State *L, struct lcws_task *t) {
     lua_remove(L, -2);
 }
 
-/* --- ending ----------------------------------------------------------------- */
+/* --- ending -------------------------------------------------------------- */
 
 void lcws_wake_all(struct cws_link *queue) {
     while (!cws_link_empty(queue)) {
@@ -81,7 +81,8 @@ static int report_error(lua_State *L) {
     struct lcws_task *t = lua_touserdata(L, 1);
     luaL_checkstack(L, 10, NULL);
     if (lua_status(t->co) == LUA_OK) {
-        lua_pushliteral(L, "the coroutine was closed or resumed by the program");
+        lua_pushliteral(L,
+                        "the coroutine was closed or resumed by the program");
     } else {
         lua_xmove(t->co, L, 1);
         luaL_tolstring(L, -1, NULL);
@@ -122,7 +123,7 @@ static void task_end(struct lcws_task *t, int status) {
     lua_pop(L, 1);
 }
 
-/* --- resuming --------------------------------------------------------------- */
+/* --- resuming ------------------------------------------------------------ */
 
 static void resume(struct lcws_task *t, int nargs) {
     struct lcws *s = t->s;
@@ -189,7 +190,7 @@ static void on_timeout(struct ev_loop *ev, ev_timer *timer, int revents) {
     lcws_wake(&t->wait);
 }
 
-/* --- the one way to wait ---------------------------------------------------- */
+/* --- the one way to wait ------------------------------------------------- */
 
 static int gave_up(lua_State *L, const struct lcws_op *op,
                    const struct lcws_wait *w) {
@@ -203,7 +204,8 @@ static int gave_up(lua_State *L, const struct lcws_op *op,
     return 1;
 }
 
-static int give_up_loudly(lua_State *L, const struct lcws_op *op, const char *format) {
+static int give_up_loudly(lua_State *L, const struct lcws_op *op,
+                          const char *format) {
     if (op->abandon)
         op->abandon(L);
     return luaL_error(L, format, op->name);
@@ -294,8 +296,10 @@ static int drive(lua_State *L, struct lcws *s, const struct lcws_op *op,
         if (w.timed_out)
             return gave_up(L, op, &w);
         if (!more && !w.woken && !isfinite(timeout) && s->signals == 0)
-            return give_up_loudly(L, op, "deadlock: %s: nothing is left that could end "
-                                "this wait");
+            return give_up_loudly(
+                L, op,
+                "deadlock: %s: nothing is left that could end "
+                "this wait");
     }
 }
 
@@ -311,14 +315,16 @@ int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout) {
     } else if (!s->running && !s->loop->running) {
         return drive(L, s, op, timeout);
     } else if (timeout > 0) {
-        return give_up_loudly(L, op, "cannot wait here: %s would have to wait where cws "
-                            "cannot resume it; use cws.spawn");
+        return give_up_loudly(
+            L, op,
+            "cannot wait here: %s would have to wait where cws "
+            "cannot resume it; use cws.spawn");
     }
     struct lcws_wait none = {.s = s};
     return gave_up(L, op, &none);
 }
 
-/* --- tasks ------------------------------------------------------------------ */
+/* --- tasks --------------------------------------------------------------- */
 
 struct lcws_task *lcws_task_new(lua_State *L, struct lcws *s, int nargs,
                                 void (*ended)(void *owner,
@@ -426,7 +432,7 @@ static int task_tostring(lua_State *L) {
     return 1;
 }
 
-/* --- waiters: what channels are made of ------------------------------------- */
+/* --- waiters: what channels are made of ---------------------------------- */
 
 struct waiter {
     bool woken;
@@ -484,7 +490,7 @@ static int l_waiter(lua_State *L) {
     return 1;
 }
 
-/* --- sleep ------------------------------------------------------------------ */
+/* --- sleep --------------------------------------------------------------- */
 
 static int sleep_attempt(lua_State *L, struct lcws *s) {
     (void)L, (void)s;
@@ -505,7 +511,7 @@ static int l_sleep(lua_State *L) {
     return lcws_perform(L, &sleep_op, lcws_check_timeout(L, 1, 0));
 }
 
-/* --- opening ---------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------- */
 
 void lcws_new_class(lua_State *L, const char *name, const luaL_Reg *methods,
                     const luaL_Reg *metamethods) {

@@ -8,7 +8,8 @@
 
 #include "listener.h"
 
-/* A batch gives way to other connections after this much (design, section 6). */
+/* A batch gives way to other connections after this much (design, section 6).
+ */
 #define BATCH_MESSAGES 1024
 #define BATCH_BYTES (64 * 1024)
 /* A payload with this much to come is read straight to where it will stand. */
@@ -24,7 +25,7 @@ struct conn_entry {
     bool compressed;
 };
 
-/* --- inbox ---------------------------------------------------------------- */
+/* --- inbox --------------------------------------------------------------- */
 
 static size_t inbox_bytes(const struct cws_conn *c) {
     return cws_buf_len(&c->inbox) - c->inbox_count * sizeof(struct conn_entry);
@@ -42,8 +43,8 @@ static bool inbox_low(const struct cws_conn *c) {
 }
 
 static void inbox_put(struct cws_conn *c, const struct cws_event *event) {
-    struct conn_entry entry = {event->len, (uint8_t)event->type,
-                               event->opcode, event->fin, event->compressed};
+    struct conn_entry entry = {event->len, (uint8_t)event->type, event->opcode,
+                               event->fin, event->compressed};
     uint8_t *room = cws_buf_room(&c->inbox, sizeof entry + event->len);
     if (!room) {
         cws_conn_fail(c, CWS_CLOSE_INTERNAL_ERROR, "out of memory");
@@ -78,7 +79,7 @@ static void inbox_take(struct cws_conn *c, struct cws_event *event) {
     }
 }
 
-/* --- events --------------------------------------------------------------- */
+/* --- events -------------------------------------------------------------- */
 
 static void answer(struct cws_conn *c, const struct cws_event *event) {
     uint8_t frame[CWS_SESSION_CONTROL_MAX];
@@ -131,7 +132,7 @@ static enum cws_parse pull(struct cws_conn *c, struct cws_event *event) {
     return CWS_MORE;
 }
 
-/* --- a batch -------------------------------------------------------------- */
+/* --- a batch ------------------------------------------------------------- */
 
 /* Others wait and this connection has had its share. */
 static bool batch_over(const struct cws_loop *loop) {
@@ -198,7 +199,7 @@ static void run_batch(struct cws_conn *c, bool from_raw) {
     cws_conn_update_io(c);
 }
 
-/* --- reading -------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------- */
 
 static bool reading(const struct cws_conn *c) {
     switch (c->phase) {
@@ -252,8 +253,8 @@ static void read_some(struct cws_conn *c) {
     if (c->phase <= CONN_CLOSING)
         place = cws_session_place(&c->session, PLACE_MIN, &room);
     uint8_t *at = place ? place : loop->input;
-    ssize_t n =
-        c->transport.ops->read(&c->transport, at, place ? room : CWS_LOOP_INPUT);
+    ssize_t n = c->transport.ops->read(&c->transport, at,
+                                       place ? room : CWS_LOOP_INPUT);
     if (n == CWS_TRANSPORT_AGAIN)
         return;
     if (n <= 0) {
@@ -290,7 +291,7 @@ static void on_io(struct ev_loop *ev, ev_io *io, int revents) {
     c->loop->running = nested;
 }
 
-/* --- the job: everything that must not happen inside another call ---------- */
+/* --- the job: everything that must not happen inside another call -------- */
 
 void cws_conn_post(struct cws_conn *c) {
     cws_loop_post(c->loop, &c->work);
@@ -350,7 +351,7 @@ static void run_work(struct cws_job *job) {
         free_conn(c);
 }
 
-/* --- life ----------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------- */
 
 /* The whole of what can fail before the connection stands. */
 static struct cws_conn *allocate(struct cws_loop *loop,
@@ -361,9 +362,9 @@ static struct cws_conn *allocate(struct cws_loop *loop,
     if (!c)
         return NULL;
     if (start->deflate) {
-        struct cws_deflate_config config = {
-            *start->deflate, start->role, start->options->compression_level,
-            start->options->compression_memory};
+        struct cws_deflate_config config = {*start->deflate, start->role,
+                                            start->options->compression_level,
+                                            start->options->compression_memory};
         *deflate = cws_deflate_new(&config, loop->deflate);
         if (!*deflate) {
             cws_free(c);
@@ -433,7 +434,7 @@ void cws_conn_abort(struct cws_conn *c) {
     free_conn(c);
 }
 
-/* --- receiving ------------------------------------------------------------ */
+/* --- receiving ----------------------------------------------------------- */
 
 int cws_conn_receive(struct cws_conn *c, struct cws_event *event) {
     struct cws_batch *batch = &c->loop->batch;
@@ -467,7 +468,7 @@ void cws_conn_stream(struct cws_conn *c) {
     cws_session_stream(&c->session);
 }
 
-/* --- other ---------------------------------------------------------------- */
+/* --- other --------------------------------------------------------------- */
 
 struct cws_conn *cws_conn_from_link(struct cws_link *link) {
     return (struct cws_conn *)(void *)((char *)link -

@@ -49,9 +49,9 @@ struct cws_conn_events {
 struct cws_conn_stats {
     uint64_t messages_received, messages_sent;
     uint64_t bytes_received, bytes_sent; /* on the wire, frames included */
-    size_t queued; /* unsent bytes */
-    size_t inbox;  /* bytes that wait unread */
-    double rtt;    /* seconds, of the last answered ping; negative: none yet */
+    size_t queued;                       /* unsent bytes */
+    size_t inbox;                        /* bytes that wait unread */
+    double rtt; /* seconds, of the last answered ping; negative: none yet */
 };
 
 /* How it ended. text is NUL-terminated and lives as long as the connection. */
@@ -67,12 +67,12 @@ struct cws_conn_start {
     enum cws_role role;
     struct cws_transport transport; /* taken */
     union cws_address remote;
-    struct cws_options *options; /* kept */
+    struct cws_options *options;              /* kept */
     const struct cws_deflate_params *deflate; /* NULL: not agreed */
     struct cws_listener *listener; /* its place is taken over; NULL: client */
     const void *input;             /* bytes that came after the handshake */
     size_t input_len;              /* copied */
-    const void *output; /* bytes to send first (the 101); copied */
+    const void *output;            /* bytes to send first (the 101); copied */
     size_t output_len;
     const struct cws_conn_events *events; /* borrowed */
     void *user;
@@ -94,8 +94,8 @@ void cws_conn_release(struct cws_conn *c);
 
 /*
  * CWS_ITEM: *event is a MESSAGE or (after cws_conn_stream) a PIECE, lent until
- * the next call on this connection. CWS_MORE: nothing now. CWS_ECLOSED: the end,
- * and nothing is left.
+ * the next call on this connection. CWS_MORE: nothing now. CWS_ECLOSED: the
+ * end, and nothing is left.
  */
 int cws_conn_receive(struct cws_conn *c, struct cws_event *event);
 

@@ -21,7 +21,7 @@ static void enter(struct cws_conn *c, enum conn_phase phase, double seconds) {
     cws_conn_schedule(c);
 }
 
-/* --- deciding --------------------------------------------------------------- */
+/* --- deciding ------------------------------------------------------------ */
 
 /* The end of those for whom there is no memory left to say more. */
 static struct conn_end no_memory = {CWS_CLOSE_ABNORMAL, false, 13,
@@ -74,7 +74,7 @@ void cws_conn_lost(struct cws_conn *c, const char *cause) {
     cws_conn_close_transport(c, false);
 }
 
-/* --- the closing handshake -------------------------------------------------- */
+/* --- the closing handshake ----------------------------------------------- */
 
 static void start_flushing(struct cws_conn *c) {
     enter(c, CONN_FLUSHING, c->options->close_timeout);
@@ -132,7 +132,7 @@ void cws_conn_fail(struct cws_conn *c, uint16_t code, const char *why) {
     if (c->phase >= CONN_FLUSHING)
         return;
     cws_conn_end(c, code, false, why, strlen(why));
-    cws_session_fail(&c->session, code, why);
+    cws_session_fail(&c->session);
     say_close(c, code, why, strlen(why));
     if (c->phase != CONN_CLOSED)
         start_flushing(c);
@@ -146,8 +146,7 @@ void cws_conn_terminate(struct cws_conn *c) {
     cws_conn_lost(c, "connection terminated");
 }
 
-bool cws_conn_ending(const struct cws_conn *c,
-                     struct cws_conn_ending *ending) {
+bool cws_conn_ending(const struct cws_conn *c, struct cws_conn_ending *ending) {
     if (c->end && ending) {
         ending->code = c->end->code;
         ending->clean = c->end->clean;
@@ -167,7 +166,7 @@ const char *cws_conn_state(const struct cws_conn *c) {
     return c->phase == CONN_CLOSED ? "closed" : "closing";
 }
 
-/* --- time ------------------------------------------------------------------- */
+/* --- time ---------------------------------------------------------------- */
 
 /* When something has to be looked at next, as things stand now. Nothing
  * re-arms the timer as messages pass: it looks when it fires. */

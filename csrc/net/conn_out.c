@@ -16,7 +16,7 @@
 /* The cork is never larger than what one read can bring. */
 #define CORK_MAX ((size_t)CWS_LOOP_INPUT)
 
-/* --- writing ---------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------- */
 
 static void broken(struct cws_conn *c) {
     c->broken = true;
@@ -112,7 +112,7 @@ void cws_conn_flush(struct cws_conn *c) {
         cws_conn_write(c);
 }
 
-/* --- queueing --------------------------------------------------------------- */
+/* --- queueing ------------------------------------------------------------ */
 
 int cws_conn_queue(struct cws_conn *c, const void *data, size_t len) {
     if (c->broken)
@@ -212,7 +212,7 @@ static int queue_frame(struct cws_conn *c, const struct cws_frame *frame,
     return queue_copied(c, header, header_len, data, len);
 }
 
-/* --- messages --------------------------------------------------------------- */
+/* --- messages ------------------------------------------------------------ */
 
 bool cws_conn_can_send(struct cws_conn *c) {
     size_t bound = c->blocked ? c->options->send_buffer : CORK_MAX;
@@ -319,7 +319,7 @@ int cws_conn_control(struct cws_conn *c, uint8_t opcode, const void *data,
     return 0;
 }
 
-/* --- prepared messages ------------------------------------------------------ */
+/* --- prepared messages --------------------------------------------------- */
 
 struct cws_prepared {
     uint8_t opcode;
@@ -390,8 +390,8 @@ int cws_conn_send_prepared(struct cws_conn *c, struct cws_prepared *p,
         return err;
     if (c->phase != CONN_OPEN)
         return CWS_ECLOSED;
-    bool compress = (flags & CWS_CONN_COMPRESS) &&
-                    cws_session_can_compress(&c->session);
+    bool compress =
+        (flags & CWS_CONN_COMPRESS) && cws_session_can_compress(&c->session);
     if (c->session.role == CWS_SERVER && !compress)
         return send_shared(c, p);
     return cws_conn_send(c, p->opcode, flags | CWS_CONN_FIN,

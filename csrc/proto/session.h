@@ -67,12 +67,42 @@ struct cws_event {
 
 #define CWS_SESSION_CONTROL_MAX (CWS_FRAME_HEADER_MAX + CWS_FRAME_CONTROL_MAX)
 
+/* Private to session.c; here so that it can be embedded. Laid out small: an
+ * idle connection pays for every byte. */
 struct cws_session {
-    uint8_t state; /* enum cws_session_state; private setter */
+    uint8_t state; /* enum cws_session_state */
     uint8_t role;  /* enum cws_role */
-    /* The rest is private to session.c (its author lays it out small: an idle
-     * connection pays for every byte). */
-    SESSION_PRIVATE
+
+    /* The frame under way. */
+    bool in_frame : 1; /* its header has been read */
+    bool fin : 1;
+    /* The message under way. */
+    bool compressed : 1;
+    bool streaming : 1;
+    /* What we send. */
+    bool sending : 1; /* a fragmented message has begun */
+    bool said_close : 1;
+    uint8_t frame_opcode;
+    uint8_t opcode; /* of the message under way; 0: none */
+    uint8_t cut;    /* bytes in cut_header, or in control */
+    uint8_t cut_header[CWS_FRAME_HEADER_MAX];
+    uint8_t key[4];
+    uint8_t masked; /* payload bytes of the frame that came before, mod 4 */
+    struct cws_utf8 utf8;
+    uint32_t plain; /* bytes at the front of the input already unmasked */
+    uint64_t left;  /* payload bytes of the frame still to come */
+
+    uint8_t *input;
+    size_t input_len;
+    struct cws_buf message; /* a message that is not whole in the input */
+    size_t lent;            /* bytes at the front of `message`: given */
+    size_t placed;          /* bytes at its end: not unmasked yet */
+    size_t total;           /* payload bytes of the message, inflated */
+    size_t wire;            /* the same before inflating */
+    size_t fragments;
+    uint8_t *control; /* payload of a control frame that was cut */
+    const struct cws_session_limits *limits;
+    struct cws_deflate *deflate;
 };
 
 /* `limits` is borrowed and must live as long as the session. `deflate` (NULL:
@@ -91,8 +121,7 @@ void cws_session_feed(struct cws_session *s, uint8_t *data, size_t len);
  * complete has been kept. CWS_BAD: memory is out; the session is CLOSED.
  * After the event CLOSE or FAIL it only returns CWS_MORE.
  */
-enum cws_parse cws_session_next(struct cws_session *s,
-                                struct cws_event *event);
+enum cws_parse cws_session_next(struct cws_session *s, struct cws_event *event);
 
 /* Takes back the input that next() has not used; it is empty afterwards. The
  * same bytes must be fed before any others. Must not be called while a lent
@@ -142,8 +171,8 @@ int cws_session_header(struct cws_session *s, uint8_t opcode, bool fin,
 
 /* Where deflate was agreed: appends the compressed piece to `out`. 0 or
  * CWS_EMEMORY; after an error the message cannot go on: fail the connection. */
-int cws_session_compress(struct cws_session *s, const uint8_t *data,
-                         size_t len, bool last, struct cws_buf *out);
+int cws_session_compress(struct cws_session *s, const uint8_t *data, size_t len,
+                         bool last, struct cws_buf *out);
 bool cws_session_can_compress(const struct cws_session *s);
 
 /* A whole ping or pong, masked when it must be. len <= 125. Returns its size,
@@ -164,9 +193,9 @@ int cws_session_close(struct cws_session *s, uint16_t code, const char *reason,
 int cws_session_answer(struct cws_session *s, const struct cws_event *event,
                        uint8_t out[CWS_SESSION_CONTROL_MAX]);
 
-/* Fails the session from outside (policy, internal error): OPEN → FAILED; the
- * next answer() or close() makes the frame. `why` is static. */
-void cws_session_fail(struct cws_session *s, uint16_t code, const char *why);
+/* Fails the session from outside (policy, internal error): OPEN → FAILED, no
+ * more input is parsed; close() makes the frame. */
+void cws_session_fail(struct cws_session *s);
 
 /* True for a code that may stand on the wire: 1000-1003, 1007-1014,
  * 3000-4999. */

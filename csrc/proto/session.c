@@ -1,0 +1,640 @@
+/*
+ * session.c - the rules of RFC 6455 for one open connection. Read from top to
+ * bottom: state, frame headers, control frames, data frames, what we send.
+ */
+#include "session.h"
+
+#include <string.h>
+
+#include "crypto.h"
+#include "deflate.h"
+#include "mask.h"
+
+/* A streamed piece, and one step of inflating. */
+#define PIECE_MAX ((size_t)64 * 1024)
+/* Inflating less than this is never called a bomb. */
+#define RATIO_FREE ((size_t)64 * 1024)
+
+/* What a step of the parser came to; the first three are enum cws_parse. */
+enum step { STEP_BAD = -1, STEP_MORE = 0, STEP_ITEM = 1, STEP_ON = 2 };
+
+/* --- state --------------------------------------------------------------- */
+
+static void set_state(struct cws_session *s, enum cws_session_state state) {
+    s->state = (uint8_t)state;
+}
+
+/* "Fail the WebSocket Connection" (RFC 6455 7.1.7). */
+static enum step fail(struct cws_session *s, struct cws_event *event,
+                      uint16_t code, const char *why) {
+    set_state(s, s->state == CWS_SESSION_OPEN ? CWS_SESSION_FAILED
+                                              : CWS_SESSION_CLOSED);
+    event->type = CWS_EVENT_FAIL;
+    event->code = code;
+    event->data = (const uint8_t *)why;
+    event->len = strlen(why);
+    return STEP_ITEM;
+}
+
+static enum step out_of_memory(struct cws_session *s) {
+    set_state(s, CWS_SESSION_CLOSED);
+    return STEP_BAD;
+}
+
+void cws_session_init(struct cws_session *s, enum cws_role role,
+                      const struct cws_session_limits *limits,
+                      struct cws_deflate *deflate) {
+    memset(s, 0, sizeof *s);
+    s->role = (uint8_t)role;
+    s->limits = limits;
+    s->deflate = deflate;
+}
+
+void cws_session_free(struct cws_session *s) {
+    cws_buf_free(&s->message);
+    cws_free(s->control);
+    s->control = NULL;
+    cws_deflate_free(s->deflate);
+    s->deflate = NULL;
+}
+
+/* --- input --------------------------------------------------------------- */
+
+void cws_session_feed(struct cws_session *s, uint8_t *data, size_t len) {
+    s->input = data;
+    s->input_len = len;
+}
+
+size_t cws_session_rest(struct cws_session *s, uint8_t **data) {
+    size_t len = s->input_len;
+    *data = s->input;
+    s->input_len = 0;
+    return len;
+}
+
+static void advance(struct cws_session *s, size_t n) {
+    s->input += n;
+    s->input_len -= n;
+}
+
+/* How much of the frame's payload is in the input. */
+static size_t at_hand(const struct cws_session *s) {
+    return s->left < s->input_len ? (size_t)s->left : s->input_len;
+}
+
+/* Takes n bytes of payload off the input, unmasked. */
+static const uint8_t *take(struct cws_session *s, size_t n) {
+    uint8_t *data = s->input;
+    if (s->role == CWS_SERVER) {
+        size_t plain = s->plain < n ? s->plain : n;
+        cws_mask(data + plain, n - plain, s->key, s->masked);
+        s->masked = (uint8_t)((s->masked + (n - plain)) & 3);
+        s->plain -= (uint32_t)plain;
+    }
+    advance(s, n);
+    s->left -= n;
+    return data;
+}
+
+/* --- frame headers ------------------------------------------------------- */
+
+static bool is_control(uint8_t opcode) {
+    return opcode & 8;
+}
+
+/* What is wrong with a header by itself (all are 1002), or NULL. */
+static const char *bad_form(const struct cws_session *s,
+                            const struct cws_frame *f) {
+    /* 5.1: "a client MUST mask all frames", "a server MUST NOT mask any" */
+    if (f->masked != (s->role == CWS_SERVER))
+        return f->masked ? "masked frame from a server"
+                         : "unmasked frame from a client";
+    /* 5.2: "If a nonzero value is received and none of the negotiated
+     * extensions defines the meaning"; RFC 7692 6: RSV1 only on the first
+     * fragment of a data message */
+    if (f->rsv & 3)
+        return "reserved bit set";
+    if ((f->rsv & 4) && (!s->deflate || f->opcode == CWS_OP_CONTINUATION ||
+                         is_control(f->opcode)))
+        return "reserved bit 1 set";
+    if ((f->opcode > CWS_OP_BINARY && f->opcode < CWS_OP_CLOSE) ||
+        f->opcode > CWS_OP_PONG)
+        return "unknown opcode";
+    return NULL;
+}
+
+/* What is wrong with a header at this place in the stream, or NULL. */
+static const char *bad_place(const struct cws_session *s,
+                             const struct cws_frame *f) {
+    if (is_control(f->opcode)) {
+        /* 5.5: "MUST have a payload length of 125 bytes or less and MUST NOT
+         * be fragmented" */
+        if (!f->fin)
+            return "fragmented control frame";
+        return f->len > CWS_FRAME_CONTROL_MAX ? "control frame too long" : NULL;
+    }
+    if (f->opcode == CWS_OP_CONTINUATION)
+        return s->opcode ? NULL : "continuation without a message";
+    /* 5.4: "the fragments of one message MUST NOT be interleaved" */
+    return s->opcode ? "new message inside a fragmented message" : NULL;
+}
+
+/* A compressed frame longer than this cannot belong to a message that is
+ * within the limit: stored blocks add less. */
+static size_t longest_frame(size_t max, bool compressed) {
+    size_t more = max / 8 + 1024;
+    if (!compressed || max > SIZE_MAX - more)
+        return max;
+    return max + more;
+}
+
+/* Limits by the header alone, by subtraction: nothing wraps. */
+static const char *over_limit(const struct cws_session *s,
+                              const struct cws_frame *f, uint16_t *code) {
+    bool first = f->opcode != CWS_OP_CONTINUATION;
+    bool compressed = first ? f->rsv & 4 : s->compressed;
+    size_t before = first ? 0 : compressed ? s->wire : s->total;
+    size_t max = longest_frame(s->limits->max_message, compressed);
+    *code = CWS_CLOSE_TOO_BIG;
+    if (before > max || f->len > max - before)
+        return "message too big";
+    *code = CWS_CLOSE_POLICY_VIOLATION;
+    if (!first && s->fragments >= s->limits->max_fragments)
+        return "too many fragments";
+    return NULL;
+}
+
+static void begin_frame(struct cws_session *s, const struct cws_frame *f) {
+    s->in_frame = true;
+    s->fin = f->fin;
+    s->frame_opcode = f->opcode;
+    s->left = f->len;
+    s->masked = 0;
+    s->plain = 0;
+    memcpy(s->key, f->key, sizeof s->key);
+    if (is_control(f->opcode))
+        return;
+    if (f->opcode != CWS_OP_CONTINUATION) {
+        s->opcode = f->opcode;
+        s->compressed = f->rsv & 4;
+        s->total = s->wire = s->fragments = 0;
+        s->utf8 = (struct cws_utf8){0};
+    }
+    s->fragments++;
+}
+
+/* A header may come in two parts: the first waits in cut_header. */
+static enum cws_parse read_header(struct cws_session *s, struct cws_frame *f) {
+    size_t used, have = s->cut;
+    if (!have) {
+        enum cws_parse whole = cws_frame_read(s->input, s->input_len, f, &used);
+        if (whole != CWS_MORE) {
+            if (whole == CWS_ITEM)
+                advance(s, used);
+            return whole;
+        }
+    }
+    size_t n = sizeof s->cut_header - have;
+    if (n > s->input_len)
+        n = s->input_len;
+    if (n)
+        memcpy(s->cut_header + have, s->input, n);
+    enum cws_parse result = cws_frame_read(s->cut_header, have + n, f, &used);
+    if (result == CWS_ITEM)
+        n = used - have;
+    s->cut = result == CWS_MORE ? (uint8_t)(have + n) : 0;
+    advance(s, n);
+    return result;
+}
+
+static enum step header(struct cws_session *s, struct cws_event *event) {
+    struct cws_frame f;
+    if (!s->input_len)
+        return STEP_MORE;
+    enum cws_parse result = read_header(s, &f);
+    if (result == CWS_MORE)
+        return STEP_MORE;
+    if (result == CWS_BAD) /* 5.2: the minimal number of bytes MUST be used */
+        return fail(s, event, CWS_CLOSE_PROTOCOL_ERROR, "bad frame length");
+    const char *why = bad_form(s, &f);
+    if (!why)
+        why = bad_place(s, &f);
+    if (why)
+        return fail(s, event, CWS_CLOSE_PROTOCOL_ERROR, why);
+    uint16_t code;
+    if (!is_control(f.opcode) && s->state == CWS_SESSION_OPEN &&
+        (why = over_limit(s, &f, &code)) != NULL)
+        return fail(s, event, code, why);
+    begin_frame(s, &f);
+    return STEP_ON;
+}
+
+/* --- control frames ------------------------------------------------------ */
+
+bool cws_session_code_valid(int code) {
+    /* 7.4.1, 7.4.2; 1004-1006 and 1015 "MUST NOT be set as a status code" */
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+           (code >= 3000 && code <= 4999);
+}
+
+static enum step got_close(struct cws_session *s, struct cws_event *event) {
+    event->code = CWS_CLOSE_NO_STATUS;
+    if (event->len == 1)
+        return fail(s, event, CWS_CLOSE_PROTOCOL_ERROR, "bad close frame");
+    if (event->len) {
+        event->code = (uint16_t)(event->data[0] << 8 | event->data[1]);
+        event->data += 2;
+        event->len -= 2;
+        if (!cws_session_code_valid(event->code))
+            return fail(s, event, CWS_CLOSE_PROTOCOL_ERROR, "bad close code");
+        if (!cws_utf8_valid(event->data, event->len)) /* 8.1 */
+            return fail(s, event, CWS_CLOSE_INVALID_PAYLOAD,
+                        "close reason is not UTF-8");
+    }
+    event->type = CWS_EVENT_CLOSE;
+    set_state(s, s->state == CWS_SESSION_OPEN ? CWS_SESSION_CLOSE_RECEIVED
+                                              : CWS_SESSION_CLOSED);
+    return STEP_ITEM;
+}
+
+/* Collects the payload of a control frame that came in several parts. It has
+ * a place of its own: a fragmented message may be under way. */
+static const uint8_t *collect(struct cws_session *s, size_t n) {
+    if (!s->control && !(s->control = cws_calloc(CWS_FRAME_CONTROL_MAX)))
+        return NULL;
+    if (n)
+        memcpy(s->control + s->cut, take(s, n), n);
+    s->cut = (uint8_t)(s->cut + n);
+    return s->control;
+}
+
+static enum step control_payload(struct cws_session *s,
+                                 struct cws_event *event) {
+    size_t n = at_hand(s);
+    if (n < s->left || s->cut) {
+        if (!(event->data = collect(s, n)))
+            return out_of_memory(s);
+        if (s->left)
+            return STEP_MORE;
+        event->len = s->cut;
+        s->cut = 0;
+    } else {
+        event->data = take(s, n);
+        event->len = n;
+    }
+    s->in_frame = false;
+    event->opcode = s->frame_opcode;
+    if (s->frame_opcode == CWS_OP_CLOSE)
+        return got_close(s, event);
+    event->type =
+        s->frame_opcode == CWS_OP_PING ? CWS_EVENT_PING : CWS_EVENT_PONG;
+    return STEP_ITEM;
+}
+
+/* --- data frames --------------------------------------------------------- */
+
+/* Fills the event of a message or piece. */
+static enum step give(struct cws_session *s, struct cws_event *event,
+                      const uint8_t *data, size_t len, bool last) {
+    event->type = s->streaming ? CWS_EVENT_PIECE : CWS_EVENT_MESSAGE;
+    event->opcode = s->opcode;
+    event->fin = last;
+    event->compressed = s->compressed;
+    event->data = data;
+    event->len = len;
+    if (last) {
+        s->opcode = 0;
+        s->streaming = false;
+    }
+    return STEP_ITEM;
+}
+
+/* 8.1: bytes of a text message that are not UTF-8 fail the connection, as
+ * soon as they are seen. */
+static bool text_ok(struct cws_session *s, const uint8_t *data, size_t len) {
+    return s->opcode != CWS_OP_TEXT || cws_utf8_feed(&s->utf8, data, len);
+}
+
+static enum step not_utf8(struct cws_session *s, struct cws_event *event) {
+    return fail(s, event, CWS_CLOSE_INVALID_PAYLOAD, "text is not UTF-8");
+}
+
+/* The last frame's payload is complete. The rest of the message, perhaps
+ * nothing, stands in `message`. */
+static enum step message_complete(struct cws_session *s,
+                                  struct cws_event *event) {
+    if (s->opcode == CWS_OP_TEXT && !cws_utf8_complete(&s->utf8))
+        return not_utf8(s, event);
+    s->lent = cws_buf_len(&s->message);
+    return give(s, event, cws_buf_bytes(&s->message), s->lent, true);
+}
+
+/* The whole message lies in the input: nothing is copied. */
+static enum step in_place(struct cws_session *s, struct cws_event *event) {
+    size_t len = (size_t)s->left;
+    const uint8_t *data = take(s, len);
+    s->in_frame = false;
+    if (s->opcode == CWS_OP_TEXT && !cws_utf8_valid(data, len))
+        return not_utf8(s, event);
+    return give(s, event, data, len, true);
+}
+
+/* Streaming: what a message left in `message` before it was streamed. */
+static enum step buffered_piece(struct cws_session *s,
+                                struct cws_event *event) {
+    size_t len = cws_buf_len(&s->message);
+    s->lent = len < PIECE_MAX ? len : PIECE_MAX;
+    return give(s, event, cws_buf_bytes(&s->message), s->lent, false);
+}
+
+/* Bytes that cws_session_place let the caller read into `message`. */
+static bool accept_placed(struct cws_session *s) {
+    uint8_t *data = cws_buf_bytes(&s->message) + cws_buf_len(&s->message);
+    size_t n = s->placed;
+    s->placed = 0;
+    if (s->role == CWS_SERVER) {
+        cws_mask(data, n, s->key, s->masked);
+        s->masked = (uint8_t)((s->masked + n) & 3);
+    }
+    cws_buf_added(&s->message, n);
+    s->left -= n;
+    s->total += n;
+    return text_ok(s, data, n);
+}
+
+/* Uncompressed payload that is not given in place. */
+static enum step plain_payload(struct cws_session *s, struct cws_event *event) {
+    size_t n = at_hand(s);
+    if (s->streaming && n > PIECE_MAX)
+        n = PIECE_MAX;
+    const uint8_t *data = take(s, n);
+    s->total += n;
+    if (!text_ok(s, data, n))
+        return not_utf8(s, event);
+    if (s->left == 0)
+        s->in_frame = false;
+    bool last = s->left == 0 && s->fin;
+    if (s->streaming) {
+        if (last && s->opcode == CWS_OP_TEXT && !cws_utf8_complete(&s->utf8))
+            return not_utf8(s, event);
+        if (n || last)
+            return give(s, event, data, n, last);
+    } else if (cws_buf_append(&s->message, data, n) < 0) {
+        return out_of_memory(s);
+    }
+    if (last)
+        return message_complete(s, event);
+    return s->left ? STEP_MORE : STEP_ON;
+}
+
+/* How much more one step may inflate: one byte over the limit tells. */
+static size_t inflate_room(const struct cws_session *s) {
+    size_t left = s->limits->max_message - s->total;
+    return left < PIECE_MAX ? left + 1 : PIECE_MAX;
+}
+
+static enum step check_inflated(struct cws_session *s, struct cws_event *event,
+                                size_t got) {
+    const uint8_t *end = cws_buf_bytes(&s->message) + cws_buf_len(&s->message);
+    s->total += got;
+    if (s->total > s->limits->max_message)
+        return fail(s, event, CWS_CLOSE_TOO_BIG, "message too big");
+    if (s->total > RATIO_FREE && s->total / s->limits->max_ratio > s->wire)
+        return fail(s, event, CWS_CLOSE_TOO_BIG, "message inflates too much");
+    return text_ok(s, end - got, got) ? STEP_ON : not_utf8(s, event);
+}
+
+/* One step of inflating the frame's payload (RFC 7692 7.2.2). */
+static enum step compressed_payload(struct cws_session *s,
+                                    struct cws_event *event) {
+    size_t have = at_hand(s), before = cws_buf_len(&s->message);
+    if (s->role == CWS_SERVER && have > s->plain) {
+        cws_mask(s->input + s->plain, have - s->plain, s->key, s->masked);
+        s->masked = (uint8_t)((s->masked + (have - s->plain)) & 3);
+    }
+    const uint8_t *data = s->input;
+    size_t len = have;
+    bool last = s->fin && have == s->left;
+    enum cws_parse result = cws_deflate_expand(s->deflate, &data, &len, last,
+                                               &s->message, inflate_room(s));
+    if (result == CWS_BAD && cws_deflate_error(s->deflate) == CWS_EMEMORY)
+        return out_of_memory(s);
+    if (result == CWS_BAD)
+        return fail(s, event, CWS_CLOSE_INVALID_PAYLOAD, "bad compressed data");
+    s->plain = (uint32_t)len;
+    s->left -= have - len;
+    s->wire += have - len;
+    advance(s, have - len);
+    size_t got = cws_buf_len(&s->message) - before;
+    enum step step = check_inflated(s, event, got);
+    if (step != STEP_ON)
+        return step;
+    if (result == CWS_ITEM && s->left == 0) {
+        s->in_frame = false;
+        if (last)
+            return message_complete(s, event);
+    }
+    if (s->streaming && got)
+        return buffered_piece(s, event);
+    return result == CWS_ITEM && s->left ? STEP_MORE : STEP_ON;
+}
+
+static enum step data_payload(struct cws_session *s, struct cws_event *event) {
+    if (s->state == CWS_SESSION_CLOSE_SENT) { /* 1.4: data is discarded */
+        (void)take(s, at_hand(s));
+        if (s->left)
+            return STEP_MORE;
+        s->in_frame = false;
+        if (s->fin)
+            s->opcode = 0;
+        return STEP_ON;
+    }
+    if (!s->input_len && s->left)
+        return STEP_MORE;
+    if (s->compressed)
+        return compressed_payload(s, event);
+    if (s->fragments == 1 && s->fin && !s->streaming && !s->total &&
+        s->left <= s->input_len)
+        return in_place(s, event);
+    return plain_payload(s, event);
+}
+
+/* --- events -------------------------------------------------------------- */
+
+static bool idle(const struct cws_session *s) {
+    return !s->in_frame && !s->opcode;
+}
+
+bool cws_session_partial(const struct cws_session *s) {
+    return !idle(s) || s->cut;
+}
+
+enum cws_parse cws_session_next(struct cws_session *s,
+                                struct cws_event *event) {
+    if (s->lent) {
+        cws_buf_consume(&s->message, s->lent);
+        s->lent = 0;
+    }
+    enum step step = STEP_ON;
+    if (s->placed && !accept_placed(s))
+        step = not_utf8(s, event);
+    else if (s->streaming && s->state == CWS_SESSION_OPEN &&
+             cws_buf_len(&s->message))
+        step = buffered_piece(s, event);
+    while (step == STEP_ON && s->state <= CWS_SESSION_CLOSE_SENT) {
+        if (!s->in_frame)
+            step = header(s, event);
+        else if (is_control(s->frame_opcode))
+            step = control_payload(s, event);
+        else
+            step = data_payload(s, event);
+    }
+    if (step == STEP_BAD || step == STEP_ITEM)
+        return (enum cws_parse)step;
+    if (s->state > CWS_SESSION_CLOSE_SENT)
+        s->input_len = 0;
+    if (idle(s))
+        cws_session_shrink(s);
+    return CWS_MORE;
+}
+
+void cws_session_stream(struct cws_session *s) {
+    s->streaming = true;
+}
+
+uint8_t *cws_session_place(struct cws_session *s, size_t least, size_t *room) {
+    if (!s->in_frame || is_control(s->frame_opcode) || s->compressed ||
+        s->streaming || s->state != CWS_SESSION_OPEN || s->lent ||
+        s->left < least)
+        return NULL;
+    size_t have = cws_buf_len(&s->message);
+    size_t want = have > PIECE_MAX ? have : PIECE_MAX; /* doubles */
+    *room = s->left < want ? (size_t)s->left : want;
+    return cws_buf_room(&s->message, *room);
+}
+
+void cws_session_placed(struct cws_session *s, size_t n) {
+    s->placed = n;
+}
+
+size_t cws_session_memory(const struct cws_session *s) {
+    return s->message.cap + (s->control ? CWS_FRAME_CONTROL_MAX : 0) +
+           (s->deflate ? cws_deflate_memory(s->deflate) : 0);
+}
+
+void cws_session_shrink(struct cws_session *s) {
+    if (!cws_buf_len(&s->message))
+        cws_buf_free(&s->message);
+    if (s->control && !s->cut) {
+        cws_free(s->control);
+        s->control = NULL;
+    }
+}
+
+/* --- out: data ----------------------------------------------------------- */
+
+/* 5.3: "a fresh masking key, for each frame", from a strong source. */
+static int write_header(struct cws_session *s, struct cws_frame *frame,
+                        uint8_t *out) {
+    frame->masked = s->role == CWS_CLIENT;
+    if (frame->masked && cws_crypto_mask_key(frame->key) < 0)
+        return CWS_EINTERNAL;
+    return (int)cws_frame_write(frame, out);
+}
+
+int cws_session_header(struct cws_session *s, uint8_t opcode, bool fin,
+                       bool compressed, size_t len, struct cws_frame *frame,
+                       uint8_t out[CWS_FRAME_HEADER_MAX]) {
+    if (s->state != CWS_SESSION_OPEN)
+        return CWS_ECLOSED;
+    if (s->sending != (opcode == CWS_OP_CONTINUATION))
+        return CWS_EUSAGE;
+    frame->len = len;
+    frame->opcode = opcode;
+    frame->fin = fin;
+    frame->rsv = compressed ? 4 : 0;
+    int n = write_header(s, frame, out);
+    if (n > 0)
+        s->sending = !fin;
+    return n;
+}
+
+bool cws_session_can_compress(const struct cws_session *s) {
+    return s->deflate != NULL;
+}
+
+int cws_session_compress(struct cws_session *s, const uint8_t *data, size_t len,
+                         bool last, struct cws_buf *out) {
+    return cws_deflate_compress(s->deflate, data, len, last, out);
+}
+
+/* --- out: control -------------------------------------------------------- */
+
+static int write_control(struct cws_session *s, uint8_t opcode,
+                         const uint8_t *data, size_t len, uint8_t *out) {
+    struct cws_frame frame = {.len = len, .opcode = opcode, .fin = true};
+    int n = write_header(s, &frame, out);
+    if (n < 0)
+        return n;
+    if (frame.masked)
+        cws_mask_copy(out + n, data, len, frame.key, 0);
+    else if (len)
+        memcpy(out + n, data, len);
+    return n + (int)len;
+}
+
+int cws_session_control(struct cws_session *s, uint8_t opcode,
+                        const uint8_t *data, size_t len,
+                        uint8_t out[CWS_SESSION_CONTROL_MAX]) {
+    if (s->state != CWS_SESSION_OPEN)
+        return CWS_ECLOSED;
+    return write_control(s, opcode, data, len, out);
+}
+
+int cws_session_close(struct cws_session *s, uint16_t code, const char *reason,
+                      size_t len, uint8_t out[CWS_SESSION_CONTROL_MAX]) {
+    uint8_t payload[CWS_FRAME_CONTROL_MAX];
+    if (s->said_close) /* 5.5.1: at most one, and nothing after it */
+        return 0;
+    size_t n = 0;
+    if (code) {
+        payload[n++] = (uint8_t)(code >> 8);
+        payload[n++] = (uint8_t)(code & 0xFF);
+        if (len > sizeof payload - n)
+            len = sizeof payload - n;
+        if (len)
+            memcpy(payload + n, reason, len);
+        n += len;
+    }
+    int size = write_control(s, CWS_OP_CLOSE, payload, n, out);
+    if (size < 0)
+        return size;
+    s->said_close = true;
+    set_state(s, s->state == CWS_SESSION_OPEN ? CWS_SESSION_CLOSE_SENT
+                                              : CWS_SESSION_CLOSED);
+    return size;
+}
+
+int cws_session_answer(struct cws_session *s, const struct cws_event *event,
+                       uint8_t out[CWS_SESSION_CONTROL_MAX]) {
+    switch (event->type) {
+    case CWS_EVENT_PING: /* 5.5.3: "identical Application data" */
+        if (s->said_close)
+            return 0;
+        return write_control(s, CWS_OP_PONG, event->data, event->len, out);
+    case CWS_EVENT_CLOSE: { /* 5.5.1: "typically echos the status code" */
+        bool none = event->code == CWS_CLOSE_NO_STATUS;
+        return cws_session_close(s, none ? 0 : event->code, NULL, 0, out);
+    }
+    case CWS_EVENT_FAIL:
+        return cws_session_close(s, event->code, (const char *)event->data,
+                                 event->len, out);
+    default:
+        return 0;
+    }
+}
+
+void cws_session_fail(struct cws_session *s) {
+    if (s->state == CWS_SESSION_OPEN)
+        set_state(s, CWS_SESSION_FAILED);
+}
