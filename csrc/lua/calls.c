@@ -1,0 +1,258 @@
+/*
+ * calls.c - on_ping, on_pong, on_close: events are noted where they happen
+ * (perhaps inside a receive) and told to the program's functions in the order
+ * of arrival by one task per connection.
+ */
+#include "conn.h"
+
+#include <string.h>
+
+/* Pings and pongs beyond this many untold ones are not told. */
+#define NOTES_MAX 256
+
+static const char weak_key; /* registry: a weak table, pointer → userdata */
+
+struct ws_note {
+    struct ws_note *next;
+    enum cws_event_type type; /* PING, PONG, CLOSE */
+    double rtt;
+    uint8_t len;
+    uint8_t data[CWS_FRAME_CONTROL_MAX];
+};
+
+struct ws_calls {
+    struct lcws_ws *ws;
+    struct cws_job job;
+    struct ws_note *first, *last;
+    size_t count;
+    bool telling; /* a task tells them now */
+    bool end_told;
+};
+
+/* --- noting --------------------------------------------------------------- */
+
+static void post(struct ws_calls *calls) {
+    if (calls->first && !calls->telling)
+        cws_loop_post(calls->ws->s->loop, &calls->job);
+}
+
+static void append(struct ws_calls *calls, struct ws_note *note) {
+    if (calls->last)
+        calls->last->next = note;
+    else
+        calls->first = note;
+    calls->last = note;
+    calls->count++;
+    post(calls);
+}
+
+void lcws_ws_note(struct lcws_ws *ws, const struct cws_event *event) {
+    struct cws_conn_stats stats;
+    if (!ws->calls || ws->calls->count >= NOTES_MAX)
+        return;
+    struct ws_note *note = cws_calloc(sizeof *note);
+    if (!note)
+        return;
+    cws_conn_get_stats(ws->conn, &stats);
+    note->type = event->type;
+    note->rtt = stats.rtt;
+    note->len = (uint8_t)event->len;
+    if (event->len)
+        memcpy(note->data, event->data, event->len);
+    append(ws->calls, note);
+}
+
+void lcws_ws_note_end(struct lcws_ws *ws) {
+    if (!ws->calls || ws->calls->end_told)
+        return;
+    struct ws_note *note = cws_calloc(sizeof *note);
+    if (!note)
+        return;
+    ws->calls->end_told = true;
+    note->type = CWS_EVENT_CLOSE;
+    append(ws->calls, note);
+}
+
+static struct ws_note *take(struct ws_calls *calls) {
+    struct ws_note *note = calls->first;
+    if (!note)
+        return NULL;
+    calls->first = note->next;
+    if (!calls->first)
+        calls->last = NULL;
+    calls->count--;
+    return note;
+}
+
+void lcws_ws_free_calls(struct lcws_ws *ws) {
+    struct ws_calls *calls = ws->calls;
+    ws->calls = NULL;
+    if (!calls)
+        return;
+    cws_job_cancel(&calls->job);
+    for (struct ws_note *note; (note = take(calls)) != NULL;)
+        cws_free(note);
+    cws_free(calls);
+}
+
+/* --- telling -------------------------------------------------------------- */
+
+/* name, function, arguments. */
+static int push_note(lua_State *L, struct lcws_ws *ws,
+                     const struct ws_note *note) {
+    struct cws_conn_ending ending = {.code = CWS_CLOSE_ABNORMAL, .text = ""};
+    switch (note->type) {
+    case CWS_EVENT_CLOSE:
+        if (ws->conn)
+            (void)cws_conn_ending(ws->conn, &ending);
+        lua_pushinteger(L, ending.code);
+        lua_pushlstring(L, ending.text, ending.len);
+        lua_pushboolean(L, ending.clean);
+        return 5;
+    case CWS_EVENT_PONG:
+        lua_pushlstring(L, (const char *)note->data, note->len);
+        if (note->rtt < 0)
+            return 3;
+        lua_pushnumber(L, note->rtt);
+        return 4;
+    default:
+        lua_pushlstring(L, (const char *)note->data, note->len);
+        return 3;
+    }
+}
+
+static const char *name_of(const struct ws_note *note) {
+    if (note->type == CWS_EVENT_CLOSE)
+        return "on_close";
+    return note->type == CWS_EVENT_PING ? "on_ping" : "on_pong";
+}
+
+/* Iterator for core.hooks.callbacks: upvalue 1 is the connection. */
+static int next_call(lua_State *L) {
+    struct lcws_ws *ws = lua_touserdata(L, lua_upvalueindex(1));
+    lua_settop(L, 0);
+    luaL_checkstack(L, 8, NULL);
+    while (ws->calls && ws->calls->first) {
+        struct ws_note note = *ws->calls->first;
+        cws_free(take(ws->calls));
+        lua_pushstring(L, name_of(&note));
+        lua_getiuservalue(L, lua_upvalueindex(1), WS_HANDLERS);
+        lua_getfield(L, -1, name_of(&note));
+        lua_remove(L, -2);
+        if (!lua_isnil(L, -1))
+            return push_note(L, ws, &note);
+        lua_settop(L, 0);
+    }
+    lua_pushnil(L);
+    return 1;
+}
+
+static void told(void *owner, enum lcws_task_result result) {
+    struct lcws_ws *ws = owner; /* the task held it */
+    (void)result;
+    if (!ws->calls)
+        return;
+    ws->calls->telling = false;
+    post(ws->calls);
+}
+
+/* Argument: the connection. */
+static int start_telling(lua_State *L) {
+    struct lcws_ws *ws = lua_touserdata(L, 1);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &weak_key);
+    if (lua_rawgetp(L, -1, ws) != LUA_TUSERDATA)
+        return 0;
+    lcws_push_hook(L, ws->s, "callbacks");
+    if (!lua_isfunction(L, -1))
+        return 0;
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, -1);
+    lua_pushcclosure(L, next_call, 1);
+    struct lcws_task *task = lcws_task_new(L, ws->s, 2, told, ws);
+    ws->calls->telling = true;
+    (void)task; /* starts at the next turn: after dispatch */
+    return 0;
+}
+
+static void run_calls(struct cws_job *job) {
+    struct ws_calls *calls =
+        (struct ws_calls *)(void *)((char *)job -
+                                    offsetof(struct ws_calls, job));
+    (void)lcws_protect(calls->ws->s, start_telling, calls->ws);
+}
+
+/* --- setting -------------------------------------------------------------- */
+
+static void make_calls(lua_State *L, struct lcws_ws *ws) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &weak_key);
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, -2, ws);
+    lua_pop(L, 1);
+    if (ws->calls)
+        return;
+    ws->calls = cws_calloc(sizeof *ws->calls);
+    if (!ws->calls)
+        luaL_error(L, "not enough memory");
+    ws->calls->ws = ws;
+    ws->calls->job.run = run_calls;
+}
+
+static void get_handlers(lua_State *L) {
+    if (lua_getiuservalue(L, 1, WS_HANDLERS) == LUA_TTABLE)
+        return;
+    lua_pop(L, 1);
+    lua_createtable(L, 0, 3);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, WS_HANDLERS);
+}
+
+static bool has(lua_State *L, const char *name) {
+    bool yes = lua_getfield(L, -1, name) != LUA_TNIL;
+    lua_pop(L, 1);
+    return yes;
+}
+
+static int set_handler(lua_State *L, const char *name) {
+    struct lcws_ws *ws = lcws_ws_check(L);
+    if (!lua_isnoneornil(L, 2))
+        luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    make_calls(L, ws);
+    get_handlers(L);
+    lua_pushvalue(L, 2);
+    lua_setfield(L, -2, name);
+    if (ws->conn) {
+        cws_conn_watch(ws->conn, has(L, "on_ping"), has(L, "on_pong"));
+        if (has(L, "on_close") && cws_conn_ending(ws->conn, NULL))
+            lcws_ws_note_end(ws);
+    }
+    return 0;
+}
+
+static int on_ping(lua_State *L) {
+    return set_handler(L, "on_ping");
+}
+
+static int on_pong(lua_State *L) {
+    return set_handler(L, "on_pong");
+}
+
+static int on_close(lua_State *L) {
+    return set_handler(L, "on_close");
+}
+
+void lcws_open_calls(lua_State *L) {
+    static const luaL_Reg methods[] = {{"on_ping", on_ping},
+                                       {"on_pong", on_pong},
+                                       {"on_close", on_close},
+                                       {NULL, NULL}};
+    for (int i = 0; i < WS_UPVALUES; i++)
+        lua_pushvalue(L, -1 - WS_UPVALUES);
+    luaL_setfuncs(L, methods, WS_UPVALUES);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &weak_key);
+}

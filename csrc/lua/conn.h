@@ -1,0 +1,91 @@
+/*
+ * conn.h - the userdata of a connection, for conn.c (life, receive, send,
+ * close) and stream.c (readers and writers).
+ */
+#ifndef LCWS_CONN_H
+#define LCWS_CONN_H
+
+#include "binding.h"
+
+#include "../proto/utf8.h"
+
+/* Upvalues of every method: no lookup by name on the way of a message. */
+#define WS_META lua_upvalueindex(1) /* the metatable of all connections */
+#define WS_TEXT lua_upvalueindex(2) /* "text" */
+#define WS_BINARY lua_upvalueindex(3)
+#define WS_UPVALUES 3
+
+/* User values of the userdata. */
+#define WS_PROTOCOL 1 /* the subprotocol, or nil */
+#define WS_HANDLERS 2 /* table of on_* functions, made on demand */
+
+struct ws_note;
+
+struct lcws_ws {
+    struct lcws *s;
+    struct cws_conn *conn;     /* NULL before lcws_ws_set; until __gc */
+    struct cws_link receivers; /* struct lcws_wait; at most one */
+    struct cws_link senders;   /* first come, first served */
+    struct cws_link closers;
+    struct ws_calls *calls;   /* what on_* functions will be told, or NULL */
+    struct ws_joined *joined; /* pieces that receive() puts together, or NULL */
+    struct ws_writer *writer; /* the one that is open, or NULL */
+    uint32_t serial;          /* counts messages that were read in pieces */
+    bool reading;             /* the message `serial` is not read to its end */
+    bool turn;                /* the sender that runs now has waited its turn */
+};
+
+/* The connection at index 1; raises unless it is one. Only for C functions
+ * with the upvalues above. */
+struct lcws_ws *lcws_ws_check(lua_State *L);
+
+/* nil, message, "closed" [, code]. */
+int lcws_ws_closed(lua_State *L, const struct lcws_ws *ws);
+
+/* Pushes the results of a failed send: the error of layer 2. */
+int lcws_ws_send_failed(lua_State *L, const struct lcws_ws *ws, int err,
+                        const char *what);
+
+/* Throws away what is left of the message that is read in pieces. False when
+ * its end has not come yet. */
+bool lcws_ws_drain(struct lcws_ws *ws);
+
+/* nil, "...: ...", "busy" when another coroutine receives, else 0 pushed. */
+int lcws_ws_receiver_busy(lua_State *L, const struct lcws_ws *ws,
+                          const char *what);
+
+/* Arms and gives up a wait for a message, or for room to send. */
+void lcws_ws_arm_receive(struct lcws_ws *ws, struct lcws_wait *wait);
+void lcws_ws_arm_send(struct lcws_ws *ws, struct lcws_wait *wait);
+/* True when the caller may queue now. */
+bool lcws_ws_may_send(struct lcws_ws *ws);
+
+/* Reads {type =, compress =, timeout =}, or a type, at `arg`; the timeout at
+ * `arg + 1`. */
+struct ws_how {
+    uint8_t opcode;
+    int flags; /* CWS_CONN_COMPRESS */
+    double timeout;
+};
+void lcws_ws_check_how(lua_State *L, int arg, const struct lcws_ws *ws,
+                       struct ws_how *how);
+
+/* The open writer was forgotten: nobody will end its message. */
+void lcws_ws_writer_lost(struct ws_writer *writer);
+
+/* info.c: adds what can be asked to the methods table on top, with the
+ * upvalues at the three stack indices below it. */
+void lcws_open_info(lua_State *L);
+/* stream.c: reader and writer, the same way. */
+void lcws_open_stream(lua_State *L);
+/* calls.c: on_ping, on_pong, on_close, the same way. */
+void lcws_open_calls(lua_State *L);
+/* calls.c: notes an event for the functions of on_*. */
+void lcws_ws_note(struct lcws_ws *ws, const struct cws_event *event);
+void lcws_ws_note_end(struct lcws_ws *ws);
+void lcws_ws_free_calls(struct lcws_ws *ws);
+/* broadcast.c: adds prepare and broadcast to the module table on top. */
+void lcws_open_broadcast(lua_State *L);
+struct cws_prepared *lcws_test_prepared(lua_State *L, int arg);
+
+#endif
