@@ -155,7 +155,7 @@ build/fuzz/bin/%: csrc/fuzz/%.c $(PROTO_SOURCES) \
 bench:
 	@sh tools/needs.sh install build
 	@$(MAKE) --no-print-directory all
-	@sh bench/run.sh
+	@python3 bench/run.py $(ARGS)
 
 bench-instructions: setup-valgrind
 	@$(MAKE) --no-print-directory all
