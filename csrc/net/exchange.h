@@ -22,9 +22,9 @@ struct cws_exchange_events {
     /* The head is there and satisfies cws_handshake_request. The receiver must
      * (now or later) respond or upgrade. */
     void (*request)(struct cws_exchange *x, void *user);
-    /* A WAITING exchange is over before it was answered (handler_timeout, the
-     * loop goes away): x must not be used any more after this call. `owner` is
-     * what cws_exchange_own set. */
+    /* A WAITING exchange is over before it was answered (handler_timeout): x
+     * must not be used any more, in this call neither. `owner` is what
+     * cws_exchange_own set. */
     void (*gone)(struct cws_exchange *x, void *owner);
     /* One line for the log: accept errors, a TLS hello on a plain port. */
     void (*log)(void *user, const char *line);
@@ -34,6 +34,12 @@ void cws_exchange_start(struct cws_loop *loop, struct cws_listener *listener,
                         int fd, const union cws_address *remote,
                         const struct cws_exchange_events *events, void *user);
 void cws_exchange_own(struct cws_exchange *x, void *owner);
+
+/* Answers 503 at once, whatever the peer will ask: for one connection too
+ * many. Takes a place of its listener too. */
+void cws_exchange_turn_away(struct cws_loop *loop,
+                            struct cws_listener *listener, int fd,
+                            const union cws_address *remote);
 
 /* Valid while WAITING; spans are lent until it is answered or upgraded. */
 const struct cws_request *cws_exchange_request(const struct cws_exchange *x);
@@ -55,7 +61,8 @@ void cws_exchange_respond(struct cws_exchange *x, int status,
 void cws_exchange_refuse(struct cws_exchange *x, int status, const char *text);
 
 /* The checks of cws_handshake_upgrade, for the caller's policy on top. Returns
- * 0, or the status with *why: the caller refuses. *out borrows from the head. */
+ * 0, or the status with *why: the caller refuses. *out borrows from the head.
+ */
 int cws_exchange_check(struct cws_exchange *x, struct cws_upgrade *out,
                        const char **why);
 
@@ -72,7 +79,7 @@ int cws_exchange_upgrade(struct cws_exchange *x,
                          const struct cws_conn_events *events, void *user,
                          struct cws_conn **conn);
 
-/* For the loop's teardown. */
+/* For the loop's teardown: closes and frees, without a callback. */
 void cws_exchange_abort(struct cws_exchange *x);
 
 #endif
