@@ -397,6 +397,8 @@ struct cws_conn *cws_conn_new(struct cws_loop *loop,
     ev_io_init(&c->io, on_io, c->transport.fd, EV_READ);
     c->io.data = c;
     ev_init(&c->timer, cws_conn_on_timer);
+    /* after a long pause what has arrived is seen before time is judged */
+    ev_set_priority(&c->timer, EV_MINPRI);
     c->timer.data = c;
     loop->live++;
     cws_link_append(&loop->conns, &c->link);

@@ -17,6 +17,7 @@
 
 static void enter(struct cws_conn *c, enum conn_phase phase, double seconds) {
     c->phase = (uint8_t)phase;
+    cws_loop_update(c->loop);
     c->deadline = cws_loop_now(c->loop) + seconds;
     cws_conn_schedule(c);
 }
@@ -208,8 +209,7 @@ static void keepalive_ping(struct cws_conn *c) {
 void cws_conn_got_pong(struct cws_conn *c, const struct cws_event *event) {
     (void)event;
     if (c->ping_at > 0)
-        c->rtt = (float)(ev_time() - ev_now(c->loop->ev) +
-                         cws_loop_now(c->loop) - c->ping_at);
+        c->rtt = (float)(cws_loop_now(c->loop) - c->ping_at);
     c->ping_at = 0;
 }
 

@@ -39,6 +39,7 @@ struct cws_dial *cws_dial_start(struct cws_loop *loop,
                                 void *user);
 /* Closes and frees; no callback. NULL is fine. */
 void cws_dial_cancel(struct cws_dial *d);
+struct cws_dial *cws_dial_from_link(struct cws_link *link); /* loop->dials */
 
 /* Inside `done`: the answer's head, lent; NULL when none came. */
 const struct cws_http *cws_dial_response(const struct cws_dial *d,

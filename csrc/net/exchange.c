@@ -24,7 +24,7 @@
 enum exchange_state { READING, WAITING, WRITING, DRAINING };
 
 struct cws_exchange {
-    struct cws_link link; /* loop->exchanges; stays the first member */
+    struct cws_link link; /* loop->exchanges */
     struct cws_loop *loop;
     struct cws_listener *listener; /* NULL once its place went to a conn */
     const struct cws_exchange_events *events;
@@ -91,6 +91,11 @@ static void destroy(struct cws_exchange *x, bool abort) {
 
 void cws_exchange_abort(struct cws_exchange *x) {
     destroy(x, false);
+}
+
+struct cws_exchange *cws_exchange_from_link(struct cws_link *link) {
+    return (struct cws_exchange *)(void *)((char *)link -
+                                           offsetof(struct cws_exchange, link));
 }
 
 /* --- the answer ---------------------------------------------------------- */

@@ -81,5 +81,6 @@ int cws_exchange_upgrade(struct cws_exchange *x,
 
 /* For the loop's teardown: closes and frees, without a callback. */
 void cws_exchange_abort(struct cws_exchange *x);
+struct cws_exchange *cws_exchange_from_link(struct cws_link *link);
 
 #endif

@@ -14,10 +14,10 @@ struct cws_listener;
 
 /*
  * address: "host:port", ":port", "[::1]:port". A host with several addresses:
- * the first IPv4 one, else the first, as Go's net.Listen. Port 0 lets the kernel
- * choose. options is kept; events are those of its exchanges, with `user`.
- * NULL with *error ("listen: 127.0.0.1:80: permission denied").
- * A listener in use reports only once for the same accept error (EMFILE...),
+ * the first IPv4 one, else the first, as Go's net.Listen. Port 0 lets the
+ * kernel choose. options is kept; events are those of its exchanges, with
+ * `user`. NULL with *error ("listen: 127.0.0.1:80: permission denied"). A
+ * listener in use reports only once for the same accept error (EMFILE...),
  * through events->log, and goes on as soon as descriptors are free.
  */
 struct cws_listener *cws_listener_open(struct cws_loop *loop,
@@ -42,10 +42,23 @@ size_t cws_listener_open_count(const struct cws_listener *l);
 void cws_listener_each(struct cws_listener *l,
                        void (*fn)(struct cws_conn *c, void *arg), void *arg);
 
-/* Owner's end: stops it; freed with the last connection. */
+/* Owner's end: stops it; freed with the last connection. `user` is not given
+ * to `log` any more; exchanges that are open still have theirs. */
 void cws_listener_release(struct cws_listener *l);
 
-/* For exchange and conn: one place among max_connections. */
+/* For the loop's teardown, when no exchange and no connection is left: closes
+ * and frees. The owner must not use it any more. */
+void cws_listener_abort(struct cws_listener *l);
+struct cws_listener *cws_listener_from_link(struct cws_link *link);
+
+/* For the loop's teardown, when no connection is left: frees at once. */
+struct cws_listener *cws_listener_from_link(struct cws_link *link);
+void cws_listener_abort(struct cws_listener *l);
+
+/* For exchange and conn: one place among max_connections. One more than that
+ * is answered 503, up to CWS_LISTENER_EXTRA at a time; who comes then is only
+ * closed. */
+#define CWS_LISTENER_EXTRA 16
 void cws_listener_enter(struct cws_listener *l);
 void cws_listener_leave(struct cws_listener *l);
 struct cws_options *cws_listener_options(const struct cws_listener *l);

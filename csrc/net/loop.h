@@ -51,9 +51,9 @@ struct cws_batch {
 
 struct cws_loop {
     struct ev_loop *ev;
-    bool own;        /* made by cws_loop_new: destroyed with it */
-    bool running;    /* inside cws_loop_turn or a callback of `ev` */
-    uint8_t *input;  /* CWS_LOOP_INPUT bytes, lent to whoever reads now */
+    bool own;       /* made by cws_loop_new: destroyed with it */
+    bool running;   /* inside cws_loop_turn or a callback of `ev` */
+    uint8_t *input; /* CWS_LOOP_INPUT bytes, lent to whoever reads now */
     struct cws_buf scratch; /* lent like `input`: compressed messages */
     struct cws_batch batch;
     struct cws_deflate_pool *deflate;
@@ -64,7 +64,9 @@ struct cws_loop {
     struct cws_out_node *spare; /* see outq.h */
     size_t spare_count;
     ev_prepare prepare;
+    ev_check check;
     ev_idle idle;
+    double now; /* as of the last wake-up */
 };
 
 /* `borrowed`: a libev loop of the program's, or NULL for a private one. NULL
@@ -81,22 +83,25 @@ void cws_loop_free(struct cws_loop *loop);
  */
 bool cws_loop_turn(struct cws_loop *loop, double timeout);
 
-/* True when nothing could ever happen any more: no active watcher that counts
- * and no job. */
-bool cws_loop_stuck(const struct cws_loop *loop);
-
 /* Runs at the next turn; nothing when it waits already. */
 void cws_loop_post(struct cws_loop *loop, struct cws_job *job);
 /* Runs at the end of the turn, after all ready jobs. */
 void cws_loop_post_flush(struct cws_loop *loop, struct cws_job *job);
 void cws_job_cancel(struct cws_job *job);
 
+/* Grows libev's tables for that many descriptors ahead: it aborts when it
+ * cannot grow them later. */
+void cws_loop_reserve(struct cws_loop *loop, size_t descriptors);
+
 /* True when something else than the callback that runs now is waiting for its
  * turn: a pending watcher or a ready job. */
 bool cws_loop_others(const struct cws_loop *loop);
 
-/* Monotonic seconds as of this turn: no system call. */
-double cws_loop_now(const struct cws_loop *loop);
+/* Monotonic seconds as of this turn: no system call inside the loop. */
+double cws_loop_now(struct cws_loop *loop);
+/* Brings the clocks up to date: before a deadline is set after what may have
+ * taken long. */
+void cws_loop_update(struct cws_loop *loop);
 
 /* Wall clock in seconds as of this turn, for Date. */
 int64_t cws_loop_time(const struct cws_loop *loop);

@@ -24,16 +24,16 @@ struct cws_options {
     double idle_timeout;      /* none */
     struct cws_session_limits session; /* 1 MiB, 131072, 200 */
     struct cws_http_limits http;       /* 8192, 16384, 100 */
-    size_t send_buffer;     /* 64 KiB */
-    size_t max_queue;       /* 4 MiB */
-    size_t inbox_bytes;     /* 64 KiB */
-    size_t inbox_messages;  /* 256 */
-    size_t max_connections; /* 0: descriptor limit - 32 */
-    bool compression;       /* false */
+    size_t send_buffer;                /* 64 KiB */
+    size_t max_queue;                  /* 4 MiB */
+    size_t inbox_bytes;                /* 64 KiB */
+    size_t inbox_messages;             /* 256 */
+    size_t max_connections;            /* 0: descriptor limit - 32 */
+    bool compression;                  /* false */
     struct cws_deflate_params deflate; /* takeover both ways, 15, 15 */
-    int compression_level;  /* 1..9, -1: zlib's own; 1 by default */
-    int compression_memory; /* 1..9; 8 */
-    size_t compression_threshold; /* shorter messages go plain; 128 */
+    int compression_level;             /* 1..9, -1: zlib's own; 1 by default */
+    int compression_memory;            /* 1..9; 8 */
+    size_t compression_threshold;      /* shorter messages go plain; 128 */
 };
 
 extern const struct cws_options cws_options_default;

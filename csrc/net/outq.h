@@ -38,14 +38,15 @@ void cws_outq_added(struct cws_outq *q, size_t len);
 
 /* Copies, over several nodes where needed. 0 or CWS_EMEMORY (then nothing was
  * appended). */
-int cws_outq_append(struct cws_outq *q, struct cws_loop *loop,
-                    const void *data, size_t len);
+int cws_outq_append(struct cws_outq *q, struct cws_loop *loop, const void *data,
+                    size_t len);
 
 /* Shares bytes from `at` on: keeps a reference of its own. 0 or CWS_EMEMORY. */
 int cws_outq_share(struct cws_outq *q, struct cws_loop *loop,
                    struct cws_shared *shared, size_t at);
 
-/* The first parts, at most `max`; returns how many. Lent until the next call. */
+/* The first parts, at most `max`; returns how many. Lent until the next call.
+ */
 int cws_outq_iov(const struct cws_outq *q, struct iovec *iov, int max);
 
 /* The first n <= bytes have left. */
