@@ -98,6 +98,17 @@ struct cws_exchange *cws_exchange_from_link(struct cws_link *link) {
                                            offsetof(struct cws_exchange, link));
 }
 
+void cws_exchange_disown(struct cws_loop *loop, struct cws_listener *listener) {
+    struct cws_link *next;
+    for (struct cws_link *link = loop->exchanges.next; link != &loop->exchanges;
+         link = next) {
+        struct cws_exchange *x = cws_exchange_from_link(link);
+        next = link->next;
+        if (x->listener == listener && x->state == READING)
+            destroy(x, false);
+    }
+}
+
 /* --- the answer ---------------------------------------------------------- */
 
 /* The write side is shut first and what the peer still sends is read for a
@@ -214,6 +225,7 @@ static void got_bad_head(struct cws_exchange *x) {
         cws_address_format(&x->remote, remote);
         snprintf(line, sizeof line, "http: TLS hello on a plain port from %s",
                  remote);
+        x->state = WAITING; /* whatever the log does, x stays */
         x->events->log(x->user, line);
     }
     cws_exchange_refuse(x, x->http.fail_status, x->http.fail_text);

@@ -79,6 +79,10 @@ int cws_exchange_upgrade(struct cws_exchange *x,
                          const struct cws_conn_events *events, void *user,
                          struct cws_conn **conn);
 
+/* For the listener's end: closes those of its exchanges that would still call
+ * `request` or `log`. */
+void cws_exchange_disown(struct cws_loop *loop, struct cws_listener *listener);
+
 /* For the loop's teardown: closes and frees, without a callback. */
 void cws_exchange_abort(struct cws_exchange *x);
 struct cws_exchange *cws_exchange_from_link(struct cws_link *link);

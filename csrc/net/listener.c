@@ -42,6 +42,22 @@ struct cws_listener *cws_listener_from_link(struct cws_link *link) {
                                            offsetof(struct cws_listener, link));
 }
 
+/* --- life ---------------------------------------------------------------- */
+
+static void free_listener(struct cws_listener *l) {
+    cws_link_remove(&l->link);
+    cws_options_drop(l->options);
+    cws_free(l);
+}
+
+/* Returns true when that was its end. */
+static bool free_unused(struct cws_listener *l) {
+    if (!l->released || l->open)
+        return false;
+    free_listener(l);
+    return true;
+}
+
 /* --- accepting ----------------------------------------------------------- */
 
 static int accept_one(int fd, union cws_address *remote) {
@@ -127,9 +143,10 @@ static void on_accept(struct ev_loop *ev, ev_io *io, int revents) {
     (void)ev, (void)revents;
     bool nested = loop->running;
     loop->running = true;
-    cws_listener_enter(l); /* the log callback may release it */
+    l->open++; /* the log callback may release it */
     accept_batch(l);
-    cws_listener_leave(l);
+    l->open--;
+    free_unused(l);
     loop->running = nested;
 }
 
@@ -263,7 +280,7 @@ struct cws_listener *cws_listener_open(struct cws_loop *loop,
     return l;
 }
 
-/* --- life ---------------------------------------------------------------- */
+/* --- for its owner ------------------------------------------------------- */
 
 void cws_listener_address(const struct cws_listener *l,
                           char out[CWS_ADDRESS_TEXT]) {
@@ -300,17 +317,13 @@ void cws_listener_each(struct cws_listener *l,
     }
 }
 
-static void free_listener(struct cws_listener *l) {
-    cws_link_remove(&l->link);
-    cws_options_drop(l->options);
-    cws_free(l);
-}
-
 void cws_listener_release(struct cws_listener *l) {
     cws_listener_stop(l);
     l->released = true;
-    if (!l->open)
-        free_listener(l);
+    l->open++; /* the exchanges give their places back */
+    cws_exchange_disown(l->loop, l);
+    l->open--;
+    (void)free_unused(l);
 }
 
 void cws_listener_abort(struct cws_listener *l) {
@@ -324,10 +337,8 @@ void cws_listener_enter(struct cws_listener *l) {
 
 void cws_listener_leave(struct cws_listener *l) {
     l->open--;
-    if (l->released && !l->open)
-        free_listener(l);
-    else if (ev_is_active(&l->retry)) /* a descriptor has become free */
-        resume_accepting(l);
+    if (!free_unused(l) && ev_is_active(&l->retry))
+        resume_accepting(l); /* a descriptor has become free */
 }
 
 struct cws_options *cws_listener_options(const struct cws_listener *l) {

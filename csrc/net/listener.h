@@ -42,8 +42,8 @@ size_t cws_listener_open_count(const struct cws_listener *l);
 void cws_listener_each(struct cws_listener *l,
                        void (*fn)(struct cws_conn *c, void *arg), void *arg);
 
-/* Owner's end: stops it; freed with the last connection. `user` is not given
- * to `log` any more; exchanges that are open still have theirs. */
+/* Owner's end: stops it; freed with the last connection. `user` is not used any
+ * more: exchanges that have not handed on their request yet are closed. */
 void cws_listener_release(struct cws_listener *l);
 
 /* For the loop's teardown, when no exchange and no connection is left: closes
