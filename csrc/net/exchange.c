@@ -63,6 +63,7 @@ static void enter(struct cws_exchange *x, enum exchange_state state,
     ev_timer_stop(x->loop->ev, &x->timer);
     if (!isfinite(seconds))
         return;
+    cws_loop_update(x->loop); /* a handler may have computed for long */
     ev_timer_set(&x->timer, seconds, 0.);
     ev_timer_start(x->loop->ev, &x->timer);
 }

@@ -19,6 +19,8 @@
 #define RETRY_TIME 0.2
 /* Descriptors that connections leave for the rest of the program. */
 #define SPARE_FDS 32
+/* libev's table for so many costs a mebibyte; more grows when it comes. */
+#define RESERVE_MAX 65536
 #define HOST_MAX 255
 
 struct cws_listener {
@@ -251,6 +253,7 @@ static void init(struct cws_listener *l, int fd) {
     l->retry.data = l;
     cws_link_append(&l->loop->listeners, &l->link);
     l->loop->live++;
+    cws_loop_reserve(l->loop, l->max < RESERVE_MAX ? l->max : RESERVE_MAX);
     ev_io_start(l->loop->ev, &l->io);
 }
 
