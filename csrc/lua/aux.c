@@ -17,6 +17,7 @@ static int close_state(lua_State *L) {
     struct lcws *s = lua_touserdata(L, 1);
     struct cws_loop *loop = s->loop;
     s->closed = true;
+    lcws_signals_close(s);
     s->loop = NULL;
     if (loop)
         cws_loop_free(loop);
@@ -130,6 +131,11 @@ uint8_t lcws_check_type(lua_State *L, int arg) {
 
 /* --- calling Lua from callbacks ------------------------------------------ */
 
+/* With a loop of the program's own nobody told us who runs it. */
+lua_State *lcws_stack(const struct lcws *s) {
+    return s->running ? s->running : s->main;
+}
+
 static int add_traceback(lua_State *L) {
     const char *text = luaL_tolstring(L, 1, NULL);
     luaL_traceback(L, L, text, 1);
@@ -159,7 +165,7 @@ void lcws_log(struct lcws *s, const char *format, ...) {
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    lua_State *L = s->running ? s->running : s->main;
+    lua_State *L = lcws_stack(s);
     if (!lua_checkstack(L, 4))
         return;
     lua_pushcfunction(L, call_log);
@@ -169,7 +175,7 @@ void lcws_log(struct lcws *s, const char *format, ...) {
 }
 
 bool lcws_protect(struct lcws *s, int (*fn)(lua_State *L), void *arg) {
-    lua_State *L = s->running ? s->running : s->main;
+    lua_State *L = lcws_stack(s);
     if (!lua_checkstack(L, 6))
         return false;
     int top = lua_gettop(L);

@@ -38,11 +38,12 @@ struct lcws {
     size_t tasks;              /* tasks that have not ended */
     size_t listeners;          /* servers that listen */
     size_t signals;            /* signal watchers: they can end a wait */
-    bool stopping;             /* cws.stop() was called */
-    bool closed;               /* the Lua state ends: no call any more */
-    int hooks;                 /* registry references: core.hooks, */
-    int anchors;               /* strong table of live tasks */
-    int free_anchor;           /* head of its free list */
+    struct lcws_signals *signal_box; /* signal.c's, made at first use */
+    bool stopping;                   /* cws.stop() was called */
+    bool closed;                     /* the Lua state ends: no call any more */
+    int hooks;                       /* registry references: core.hooks, */
+    int anchors;                     /* strong table of live tasks */
+    int free_anchor;                 /* head of its free list */
 };
 
 extern const char lcws_key; /* its address is the key in the registry */
@@ -74,6 +75,9 @@ void lcws_new_class(lua_State *L, const char *name, const luaL_Reg *methods,
                     const luaL_Reg *metamethods);
 
 /* --- calling Lua from callbacks ----------------------------------------- */
+
+/* The thread that callbacks may push on. */
+lua_State *lcws_stack(const struct lcws *s);
 
 /* Runs fn(L, arg) protected on s->running with a clean stack; an error is
  * logged with its traceback. Returns false after an error. */
@@ -127,16 +131,19 @@ struct lcws_op {
  */
 int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout);
 
-/* One turn of the loop on behalf of L. *more: something could still happen.
- * False when an unwatched SIGINT came: the caller raises "interrupted!". */
+/* One turn of the loop on behalf of L, between begin and end of a drive. *more:
+ * something could still happen. False when an unwatched SIGINT came: the
+ * caller ends the drive and raises "interrupted!". */
 bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more);
 
 /* Monotonic seconds now. */
 double lcws_clock(void);
 
-/* signal.c: around each turn that the program drives. */
+/* signal.c: while the main program drives the loop SIGINT is caught. */
 void lcws_sigint_begin(struct lcws *s);
-bool lcws_sigint_end(struct lcws *s); /* true when one arrived, unwatched */
+void lcws_sigint_end(struct lcws *s);
+bool lcws_interrupted(struct lcws *s);   /* one arrived, unwatched */
+void lcws_signals_close(struct lcws *s); /* before the loop goes */
 
 /* Wakes at the next turn (from anywhere; twice is once). */
 void lcws_wake(struct lcws_wait *wait);
@@ -196,5 +203,6 @@ void lcws_open_loop(lua_State *L);   /* loop.c: run, step, timers, signals */
 void lcws_open_ws(lua_State *L);     /* conn.c: metatable and methods of ws */
 void lcws_open_server(lua_State *L); /* server.c: listen, request, upgrade */
 void lcws_open_dial(lua_State *L);   /* dial.c: connect */
+void lcws_open_signal(lua_State *L); /* signal.c: watch_signal */
 
 #endif

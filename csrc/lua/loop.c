@@ -16,18 +16,28 @@ static struct lcws *check_can_drive(lua_State *L, const char *name) {
     return s;
 }
 
-static int l_run(lua_State *L) {
-    struct lcws *s = check_can_drive(L, "run");
-    s->stopping = false;
+/* NULL, or what luaL_error says. */
+static const char *run(lua_State *L, struct lcws *s) {
     while (!s->stopping && (s->tasks || s->listeners)) {
         bool more;
         if (!lcws_turn(L, s, INFINITY, &more))
-            return luaL_error(L, "interrupted!");
+            return "interrupted!";
         if (!more && s->tasks && !s->signals && !s->stopping)
-            return luaL_error(L, "deadlock: run: all tasks wait and nothing is "
-                                 "left that could wake one");
+            return "deadlock: run: all tasks wait and nothing is left that "
+                   "could wake one";
     }
+    return NULL;
+}
+
+static int l_run(lua_State *L) {
+    struct lcws *s = check_can_drive(L, "run");
     s->stopping = false;
+    lcws_sigint_begin(s);
+    const char *why = run(L, s);
+    lcws_sigint_end(s);
+    s->stopping = false;
+    if (why)
+        return luaL_error(L, why);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -43,7 +53,10 @@ static int l_step(lua_State *L) {
     struct lcws *s = check_can_drive(L, "step");
     double timeout = lcws_check_timeout(L, 1, 0);
     bool more;
-    if (!lcws_turn(L, s, timeout, &more))
+    lcws_sigint_begin(s);
+    bool calm = lcws_turn(L, s, timeout, &more);
+    lcws_sigint_end(s);
+    if (!calm)
         return luaL_error(L, "interrupted!");
     lua_pushboolean(L, more);
     return 1;

@@ -108,7 +108,7 @@ static void task_failed(struct lcws_task *t) {
 
 static void task_end(struct lcws_task *t, int status) {
     struct lcws *s = t->s;
-    lua_State *L = s->running;
+    lua_State *L = lcws_stack(s);
     if (status != LUA_OK)
         task_failed(t);
     ev_timer_stop(s->loop->ev, &t->timer);
@@ -128,7 +128,7 @@ static void task_end(struct lcws_task *t, int status) {
 static void resume(struct lcws_task *t, int nargs) {
     struct lcws *s = t->s;
     struct lcws_task *outer = s->current;
-    lua_State *from = s->running;
+    lua_State *from = lcws_stack(s);
     int results;
     if (!lua_checkstack(from, 8)) /* for what the end of the task pushes */
         return;
@@ -264,43 +264,52 @@ static int wait_in_task(lua_State *L, const struct lcws_op *op,
 
 bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more) {
     s->running = L;
-    lcws_sigint_begin(s);
     if (s->signals) /* a signal may end what nothing else would */
         ev_ref(s->loop->ev);
     *more = cws_loop_turn(s->loop, timeout);
     if (s->signals)
         ev_unref(s->loop->ev);
     s->running = NULL;
-    return !lcws_sigint_end(s);
+    return !lcws_interrupted(s);
 }
 
+/* Turns the loop until the operation is done: the number of its results, or
+ * -1 with *why for luaL_error. */
 static int drive(lua_State *L, struct lcws *s, const struct lcws_op *op,
-                 double timeout) {
+                 double timeout, const char **why) {
     struct lcws_wait w = {.s = s};
     double until = lcws_clock() + timeout;
     for (;;) {
-        bool more, calm;
+        bool more;
         double left = isfinite(timeout) ? until - lcws_clock() : INFINITY;
         w.timed_out = left <= 0;
         w.woken = false;
         w.armed = true;
         op->arm(L, &w);
-        calm = lcws_turn(L, s, left > 0 ? left : 0, &more);
+        bool calm = lcws_turn(L, s, left > 0 ? left : 0, &more);
         w.armed = false;
         cws_link_remove(&w.link);
+        *why = "interrupted!";
         if (!calm)
-            return give_up_loudly(L, op, "interrupted!");
+            return -1;
         int n = op->attempt(L, s);
         if (n >= 0)
             return n;
         if (w.timed_out)
             return gave_up(L, op, &w);
+        *why = "deadlock: %s: nothing is left that could end this wait";
         if (!more && !w.woken && !isfinite(timeout) && s->signals == 0)
-            return give_up_loudly(
-                L, op,
-                "deadlock: %s: nothing is left that could end "
-                "this wait");
+            return -1;
     }
+}
+
+static int drive_in_main(lua_State *L, struct lcws *s, const struct lcws_op *op,
+                         double timeout) {
+    const char *why;
+    lcws_sigint_begin(s);
+    int n = drive(L, s, op, timeout, &why);
+    lcws_sigint_end(s);
+    return n >= 0 ? n : give_up_loudly(L, op, why);
 }
 
 int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout) {
@@ -313,7 +322,7 @@ int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout) {
         if (timeout > 0 || op->expires)
             return wait_in_task(L, op, t, timeout);
     } else if (!s->running && !s->loop->running) {
-        return drive(L, s, op, timeout);
+        return drive_in_main(L, s, op, timeout);
     } else if (timeout > 0) {
         return give_up_loudly(
             L, op,
