@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "errtext.h"
 #include "listener.h"
 
 /* A batch gives way to other connections after this much (design, section 6).
@@ -83,6 +84,8 @@ static void inbox_take(struct cws_conn *c, struct cws_event *event) {
 
 static void answer(struct cws_conn *c, const struct cws_event *event) {
     uint8_t frame[CWS_SESSION_CONTROL_MAX];
+    if (event->type != CWS_EVENT_PING)
+        cws_conn_release_pong(c);
     int n = cws_session_answer(&c->session, event, frame);
     if (n < 0)
         cws_conn_lost(c, "no randomness for a masking key");
@@ -228,12 +231,13 @@ void cws_conn_update_io(struct cws_conn *c) {
 }
 
 static void end_of_stream(struct cws_conn *c, ssize_t n) {
+    char text[CWS_ERRTEXT_MAX];
     if (c->phase >= CONN_FLUSHING && c->end)
         cws_conn_close_transport(c, false);
     else if (n == 0)
         cws_conn_lost(c, "unexpected EOF");
     else
-        cws_conn_lost(c, strerror(c->transport.error));
+        cws_conn_lost(c, cws_errtext(c->transport.error, text));
 }
 
 static void discard(struct cws_conn *c, size_t n) {
@@ -255,7 +259,7 @@ static void read_some(struct cws_conn *c) {
     uint8_t *at = place ? place : loop->input;
     ssize_t n = c->transport.ops->read(&c->transport, at,
                                        place ? room : CWS_LOOP_INPUT);
-    if (n == CWS_TRANSPORT_AGAIN)
+    if (n == CWS_TRANSPORT_AGAIN && !c->broken)
         return;
     if (n <= 0) {
         end_of_stream(c, n);
@@ -314,15 +318,15 @@ static void free_conn(struct cws_conn *c) {
 
 /* Each callback may release the connection: events is looked at each time. */
 static void tell(struct cws_conn *c) {
+    if ((c->end || c->broken) && c->want_send && c->events) {
+        c->want_send = false; /* its reader may have to go on to see the end */
+        c->events->writable(c, c->user);
+    }
     if (!c->end)
         return;
     if (c->want && c->events) {
         c->want = false;
         c->events->readable(c, c->user);
-    }
-    if (c->want_send && c->events) {
-        c->want_send = false;
-        c->events->writable(c, c->user);
     }
     if (!c->told_ended && c->events) {
         c->told_ended = true;
@@ -345,6 +349,8 @@ static void run_work(struct cws_job *job) {
     } else if (c->broken && c->phase <= CONN_CLOSING && !c->paused) {
         read_some(c);
     }
+    if (c->broken && c->phase <= CONN_CLOSING && !c->paused)
+        cws_conn_post(c); /* until nothing is left to read */
     cws_conn_update_io(c);
     tell(c);
     if (c->released && c->phase == CONN_CLOSED)

@@ -107,6 +107,7 @@ void cws_conn_got_close(struct cws_conn *c, const struct cws_event *event) {
 static void say_close(struct cws_conn *c, uint16_t code, const char *reason,
                       size_t len) {
     uint8_t frame[CWS_SESSION_CONTROL_MAX];
+    cws_conn_release_pong(c);
     int n = cws_session_close(&c->session, code, reason, len, frame);
     if (n < 0 || cws_conn_queue(c, frame, (size_t)n) < 0)
         cws_conn_lost(c, n < 0 ? "no randomness for a masking key"

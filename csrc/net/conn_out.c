@@ -38,7 +38,7 @@ static void wrote(struct cws_conn *c, size_t n) {
     }
 }
 
-static void release_pong(struct cws_conn *c) {
+void cws_conn_release_pong(struct cws_conn *c) {
     struct conn_pong *pong = c->pong;
     c->pong = NULL;
     if (pong)
@@ -74,7 +74,7 @@ void cws_conn_write(struct cws_conn *c) {
     if (c->phase == CONN_CLOSED)
         return;
     if (!c->out.bytes && c->pong) {
-        release_pong(c);
+        cws_conn_release_pong(c);
         if (room)
             (void)write_once(c);
     }

@@ -85,6 +85,9 @@ void cws_conn_mark_dirty(struct cws_conn *c);
 /* Writes what it can; may close the connection. */
 void cws_conn_write(struct cws_conn *c);
 void cws_conn_pong(struct cws_conn *c, const uint8_t *frame, size_t len);
+/* Queues the pong that was held back: before a close frame, since nothing is
+ * sent after one (RFC 6455 5.5.1). */
+void cws_conn_release_pong(struct cws_conn *c);
 void cws_conn_run_dirty(struct cws_job *job);
 
 /* conn_end.c */
