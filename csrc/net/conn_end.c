@@ -100,7 +100,8 @@ void cws_conn_flushed(struct cws_conn *c) {
 void cws_conn_got_close(struct cws_conn *c, const struct cws_event *event) {
     cws_conn_end(c, event->code, event->type == CWS_EVENT_CLOSE, event->data,
                  event->len);
-    start_flushing(c);
+    if (c->phase != CONN_CLOSED) /* there was memory for the answer */
+        start_flushing(c);
 }
 
 /* Queues our close frame. */
