@@ -67,6 +67,20 @@ describe("RFC 6455 5.2 base framing:", function()
     end
   end)
 
+  both("a header that is wrong in its first two bytes fails without the rest, B150", function(role)
+    local wrong = {
+      frame(role, 3, "data"), frame(role, "text", "data", { rsv = 1 }),
+      frame(role, "text", "data", { masked = role == "client" }),
+      frame(role, "continuation", "data"), frame(role, "ping", "data", { fin = false }),
+      frame(role, "ping", "", { len = 126 }), frame(role, "text", "", { rsv = 4, len = 1 << 40 }),
+    }
+    for _, bytes in ipairs(wrong) do
+      expect(role, bytes:sub(1, 2), { "fail 1002", "> close 1002" })
+    end
+    expect(role, frame(role, "text", "", { form = 64, len = -1 }):sub(1, 10),
+      { "fail 1002", "> close 1002" })
+  end)
+
   both("the length must have its shortest form, B131", function(role)
     for _, opcode in ipairs({ "text", "binary", "ping", "close" }) do
       fails(role, 1002, frame(role, opcode, ("x"):rep(125), { form = 16 }))

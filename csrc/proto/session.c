@@ -102,7 +102,8 @@ static bool is_control(uint8_t opcode) {
     return opcode & 8;
 }
 
-/* What is wrong with a header by itself (all are 1002), or NULL. */
+/* What is wrong with a header by itself (all are 1002), or NULL. Of the length
+ * it needs, as bad_place does, only the seven bits of the second byte. */
 static const char *bad_form(const struct cws_session *s,
                             const struct cws_frame *f) {
     /* 5.1: "a client MUST mask all frames", "a server MUST NOT mask any" */
@@ -207,20 +208,35 @@ static enum cws_parse read_header(struct cws_session *s, struct cws_frame *f) {
     return result;
 }
 
+/* The first two bytes of a header, once, as soon as both are there: they say
+ * all but the length. */
+static bool peek(const struct cws_session *s, struct cws_frame *f) {
+    if (s->cut >= 2 || s->cut + s->input_len < 2)
+        return false;
+    uint8_t first = s->cut ? s->cut_header[0] : s->input[0];
+    uint8_t second = s->input[s->cut ? 0 : 1];
+    *f = (struct cws_frame){.len = second & 0x7F,
+                            .opcode = first & 0x0F,
+                            .fin = first & 0x80,
+                            .rsv = first >> 4 & 7,
+                            .masked = second & 0x80};
+    return true;
+}
+
 static enum step header(struct cws_session *s, struct cws_event *event) {
     struct cws_frame f;
+    const char *why = NULL;
     if (!s->input_len)
         return STEP_MORE;
+    if (peek(s, &f) && !(why = bad_form(s, &f)))
+        why = bad_place(s, &f);
+    if (why)
+        return fail(s, event, CWS_CLOSE_PROTOCOL_ERROR, why);
     enum cws_parse result = read_header(s, &f);
     if (result == CWS_MORE)
         return STEP_MORE;
     if (result == CWS_BAD) /* 5.2: the minimal number of bytes MUST be used */
         return fail(s, event, CWS_CLOSE_PROTOCOL_ERROR, "bad frame length");
-    const char *why = bad_form(s, &f);
-    if (!why)
-        why = bad_place(s, &f);
-    if (why)
-        return fail(s, event, CWS_CLOSE_PROTOCOL_ERROR, why);
     uint16_t code;
     if (!is_control(f.opcode) && s->state == CWS_SESSION_OPEN &&
         (why = over_limit(s, &f, &code)) != NULL)
@@ -352,6 +368,11 @@ static bool accept_placed(struct cws_session *s) {
     uint8_t *data = cws_buf_bytes(&s->message) + cws_buf_len(&s->message);
     size_t n = s->placed;
     s->placed = 0;
+    if (s->state != CWS_SESSION_OPEN) { /* closed since it was offered */
+        s->left -= n;
+        s->masked = (uint8_t)((s->masked + n) & 3);
+        return true;
+    }
     if (s->role == CWS_SERVER) {
         cws_mask(data, n, s->key, s->masked);
         s->masked = (uint8_t)((s->masked + n) & 3);
@@ -387,31 +408,46 @@ static enum step plain_payload(struct cws_session *s, struct cws_event *event) {
     return s->left ? STEP_MORE : STEP_ON;
 }
 
-/* How much more one step may inflate: one byte over the limit tells. */
+/* How much more one step may inflate: up to the next place where the ratio is
+ * looked at, and one byte over the limit tells. */
 static size_t inflate_room(const struct cws_session *s) {
+    size_t step = PIECE_MAX - s->total % PIECE_MAX;
     size_t left = s->limits->max_message - s->total;
-    return left < PIECE_MAX ? left + 1 : PIECE_MAX;
+    return left < step ? left + 1 : step;
+}
+
+/* The ratio is looked at every 64 KiB and at the end, so that it does not
+ * depend on how the input was cut. */
+static bool inflates_too_much(const struct cws_session *s, bool complete) {
+    return s->total > RATIO_FREE && (complete || s->total % PIECE_MAX == 0) &&
+           s->total / s->limits->max_ratio > s->wire;
 }
 
 static enum step check_inflated(struct cws_session *s, struct cws_event *event,
-                                size_t got) {
+                                size_t got, bool complete) {
     const uint8_t *end = cws_buf_bytes(&s->message) + cws_buf_len(&s->message);
     s->total += got;
+    if (got && !text_ok(s, end - got, got))
+        return not_utf8(s, event);
     if (s->total > s->limits->max_message)
         return fail(s, event, CWS_CLOSE_TOO_BIG, "message too big");
-    if (s->total > RATIO_FREE && s->total / s->limits->max_ratio > s->wire)
+    if (inflates_too_much(s, complete))
         return fail(s, event, CWS_CLOSE_TOO_BIG, "message inflates too much");
-    return text_ok(s, end - got, got) ? STEP_ON : not_utf8(s, event);
+    return STEP_ON;
+}
+
+static void unmask_ahead(struct cws_session *s, size_t have) {
+    if (s->role == CWS_CLIENT || have <= s->plain)
+        return;
+    cws_mask(s->input + s->plain, have - s->plain, s->key, s->masked);
+    s->masked = (uint8_t)((s->masked + (have - s->plain)) & 3);
 }
 
 /* One step of inflating the frame's payload (RFC 7692 7.2.2). */
 static enum step compressed_payload(struct cws_session *s,
                                     struct cws_event *event) {
     size_t have = at_hand(s), before = cws_buf_len(&s->message);
-    if (s->role == CWS_SERVER && have > s->plain) {
-        cws_mask(s->input + s->plain, have - s->plain, s->key, s->masked);
-        s->masked = (uint8_t)((s->masked + (have - s->plain)) & 3);
-    }
+    unmask_ahead(s, have);
     const uint8_t *data = s->input;
     size_t len = have;
     bool last = s->fin && have == s->left;
@@ -419,21 +455,21 @@ static enum step compressed_payload(struct cws_session *s,
                                                &s->message, inflate_room(s));
     if (result == CWS_BAD && cws_deflate_error(s->deflate) == CWS_EMEMORY)
         return out_of_memory(s);
-    if (result == CWS_BAD)
-        return fail(s, event, CWS_CLOSE_INVALID_PAYLOAD, "bad compressed data");
-    s->plain = (uint32_t)len;
+    s->plain = s->role == CWS_SERVER ? (uint32_t)len : 0;
     s->left -= have - len;
     s->wire += have - len;
     advance(s, have - len);
+    s->inflating = result == CWS_MORE;
+    bool frame_done = result == CWS_ITEM && s->left == 0;
     size_t got = cws_buf_len(&s->message) - before;
-    enum step step = check_inflated(s, event, got);
+    enum step step = check_inflated(s, event, got, frame_done && last);
     if (step != STEP_ON)
         return step;
-    if (result == CWS_ITEM && s->left == 0) {
-        s->in_frame = false;
-        if (last)
-            return message_complete(s, event);
-    }
+    if (result == CWS_BAD)
+        return fail(s, event, CWS_CLOSE_INVALID_PAYLOAD, "bad compressed data");
+    s->in_frame = !frame_done;
+    if (frame_done && last)
+        return message_complete(s, event);
     if (s->streaming && got)
         return buffered_piece(s, event);
     return result == CWS_ITEM && s->left ? STEP_MORE : STEP_ON;
@@ -449,7 +485,7 @@ static enum step data_payload(struct cws_session *s, struct cws_event *event) {
             s->opcode = 0;
         return STEP_ON;
     }
-    if (!s->input_len && s->left)
+    if (!s->input_len && s->left && !s->inflating)
         return STEP_MORE;
     if (s->compressed)
         return compressed_payload(s, event);
@@ -493,7 +529,9 @@ enum cws_parse cws_session_next(struct cws_session *s,
         return (enum cws_parse)step;
     if (s->state > CWS_SESSION_CLOSE_SENT)
         s->input_len = 0;
-    if (idle(s))
+    if (s->state != CWS_SESSION_OPEN) /* nobody gets what is in it */
+        cws_buf_clear(&s->message);
+    if (idle(s) || s->state != CWS_SESSION_OPEN)
         cws_session_shrink(s);
     return CWS_MORE;
 }

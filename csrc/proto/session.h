@@ -79,6 +79,7 @@ struct cws_session {
     /* The message under way. */
     bool compressed : 1;
     bool streaming : 1;
+    bool inflating : 1; /* there is output to come without more input */
     /* What we send. */
     bool sending : 1; /* a fragmented message has begun */
     bool said_close : 1;
