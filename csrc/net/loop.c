@@ -50,12 +50,14 @@ static void move_all(struct cws_link *to, struct cws_link *from) {
 
 /* --- jobs ----------------------------------------------------------------- */
 
-/* The idle watcher keeps the loop from sleeping while jobs are ready. */
-static void update_idle(struct cws_loop *loop) {
-    bool ready = !cws_link_empty(&loop->ready);
-    if (ready && !ev_is_active(&loop->idle))
+/* The idle watcher keeps the loop from sleeping: while jobs are ready, and in
+ * the turn in which some ran, since whoever drives the loop may have waited
+ * for nothing else. */
+static void update_idle(struct cws_loop *loop, bool ran) {
+    bool busy = ran || !cws_link_empty(&loop->ready);
+    if (busy && !ev_is_active(&loop->idle))
         ev_idle_start(loop->ev, &loop->idle);
-    else if (!ready && ev_is_active(&loop->idle))
+    else if (!busy && ev_is_active(&loop->idle))
         ev_idle_stop(loop->ev, &loop->idle);
 }
 
@@ -76,14 +78,17 @@ void cws_job_cancel(struct cws_job *job) {
     cws_link_remove(&job->link);
 }
 
-/* One round: what is posted meanwhile waits for the next. */
-static void run_ready(struct cws_loop *loop) {
+/* One round: what is posted meanwhile waits for the next. True when there was
+ * something to run. */
+static bool run_ready(struct cws_loop *loop) {
     struct cws_link round;
     move_all(&round, &loop->ready);
+    bool some = !cws_link_empty(&round);
     while (!cws_link_empty(&round)) {
         struct cws_job *job = (struct cws_job *)(void *)first(&round);
         job->run(job);
     }
+    return some;
 }
 
 static void run_dirty(struct cws_loop *loop) {
@@ -99,10 +104,10 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *prepare, int revents) {
     (void)ev, (void)revents;
     bool nested = loop->running;
     loop->running = true;
-    run_ready(loop);
+    bool ran = run_ready(loop);
     run_dirty(loop);
     loop->running = nested;
-    update_idle(loop);
+    update_idle(loop, ran);
 }
 
 static void on_idle(struct ev_loop *ev, ev_idle *idle, int revents) {

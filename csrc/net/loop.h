@@ -3,7 +3,8 @@
  * is done between two sleeps.
  *
  * A turn is: run the jobs that are ready (one round), flush what is dirty, free
- * what is dead, sleep until something happens, run the watchers' callbacks.
+ * what is dead, sleep until something happens (not when jobs ran), run the
+ * watchers' callbacks.
  * Everything runs in the thread of the loop.
  */
 #ifndef CWS_NET_LOOP_H
