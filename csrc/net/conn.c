@@ -316,8 +316,11 @@ static void free_conn(struct cws_conn *c) {
     cws_free(c);
 }
 
-/* Each callback may release the connection: events is looked at each time. */
+/* Each callback may release the connection: events is looked at each time.
+ * Between the end of a dial and cws_conn_set_user nobody is there to be told. */
 static void tell(struct cws_conn *c) {
+    if (!c->user)
+        return;
     if ((c->end || c->broken) && c->want_send && c->events) {
         c->want_send = false; /* its reader may have to go on to see the end */
         c->events->writable(c, c->user);
@@ -489,6 +492,8 @@ struct cws_listener *cws_conn_listener(const struct cws_conn *c) {
 
 void cws_conn_set_user(struct cws_conn *c, void *user) {
     c->user = user;
+    if (user && c->end)
+        cws_conn_post(c);
 }
 
 void *cws_conn_user(const struct cws_conn *c) {

@@ -173,6 +173,7 @@ const char *cws_conn_state(const struct cws_conn *c);
 
 struct cws_conn *cws_conn_from_link(struct cws_link *link); /* loop->conns */
 struct cws_listener *cws_conn_listener(const struct cws_conn *c);
+/* With NULL no callback comes; the end is told when there is a user. */
 void cws_conn_set_user(struct cws_conn *c, void *user);
 void *cws_conn_user(const struct cws_conn *c);
 /* Closes the descriptor and frees at once, without callbacks: for the loop's
