@@ -1,0 +1,185 @@
+-- Servers: who listens, which handler answers, how it all stops.
+
+local channel = require("cws.channel")
+local check = require("cws.check")
+local core = require("cws.core")
+local Mux = require("cws.mux")
+local options = require("cws.options")
+local Response = require("cws.response")
+local timers = require("cws.timers")
+local upgrade = require("cws.upgrade")
+
+local server = {}
+
+---@alias cws.handler fun(req: cws.request, res: cws.response)
+
+---@class cws.server
+---@field private core cws.core.server
+---@field private mux cws.mux
+---@field private stopped cws.channel closed when a stop is complete
+local Server = { __name = "cws.server" }
+Server.__index = Server
+
+-- --- one request ------------------------------------------------------------
+
+---@param mux cws.mux
+---@return fun(req: cws.core.request)
+local function dispatcher(mux)
+  return function(req)
+    local handler = mux:match(req.path)
+    local res = Response.new()
+    if not handler then
+      res:error(404, "404 page not found")
+      return res:send(req)
+    end
+    upgrade.set_response(req, res)
+    handler(req, res)
+    upgrade.set_response(req, nil)
+    if not req.answered then res:send(req) end
+  end
+end
+
+-- --- listening --------------------------------------------------------------
+
+---Listens on "host:port"; port 0 takes a free one, ":8080" is every address.
+---@param addr string
+---@param given? cws.limits
+---@return cws.server? server, string? message, cws.kind? kind, integer? errno
+function server.listen(addr, given)
+  return server.open("listen", addr, given, 2)
+end
+
+---@param name string the function that the program called
+---@param addr string
+---@param given cws.limits?
+---@param index integer which argument the options are
+---@return cws.server? server, string? message, cws.kind? kind, integer? errno
+function server.open(name, addr, given, index)
+  check.type(1, name, "string", addr, 2)
+  local _, limits = options.split(given, name, index, {}, 2)
+  local mux = Mux.new()
+  local listener, message, kind, errno =
+    check.passed(name, 2, pcall(core.listen, addr, limits, dispatcher(mux)))
+  if not listener then return nil, message, kind, errno end
+  return setmetatable({ core = listener, mux = mux, stopped = channel.new() }, Server)
+end
+
+---Lets a function answer the paths that a pattern matches: one that ends in "/"
+---all that begin with it, any other itself; the longest pattern wins.
+---@param pattern string
+---@param fn cws.handler
+function Server:handle(pattern, fn)
+  self.mux:handle(pattern, fn)
+end
+
+---The address it listens on, with the real port.
+---@return string
+function Server:address()
+  return self.core:address()
+end
+
+---@return string
+function Server:__tostring()
+  return ("cws.server: %p (%s)"):format(self, self.core:address())
+end
+
+-- --- stopping ---------------------------------------------------------------
+
+---Closes the listening socket, closes all connections with 1001, waits, and ends
+---at once what is open then. True when nothing was.
+---@param timeout? number 5 seconds when left out
+---@return true? ok, string? message, cws.kind? kind
+function Server:stop(timeout)
+  check.seconds(1, "stop", timeout)
+  self.core:stop_listening()
+  self.core:close_all()
+  local ok, message, kind = self.core:wait_idle(timeout or 5)
+  if not ok then self.core:abort_all() end
+  core.sleep(0) -- handlers learn of it and have their last word
+  self.stopped:close()
+  if ok then return true end
+  return nil, message, kind
+end
+
+-- What cws.stop() has to stop as well: servers in serve().
+local serving = {}
+
+---Stops gracefully, at most one second; a second time ends all at once.
+---@param self cws.server
+local function stop_soon(self)
+  if not self.stopping then
+    self.stopping = true
+    core.spawn(self.stop, self, 1)
+  else
+    self.core:abort_all()
+    self.stopped:close()
+  end
+end
+
+function server.stop_all()
+  for each in pairs(serving) do
+    stop_soon(each)
+  end
+end
+
+---SIGINT and SIGTERM stop it, unless the program watches them itself.
+---@param self cws.server
+---@return cws.timer[]
+local function watch_signals(self)
+  local watches = {}
+  for i, name in ipairs({ "INT", "TERM" }) do
+    watches[i] = core.watch_signal(name, function()
+      if not timers.is_watched(name) then stop_soon(self) end
+    end)
+  end
+  return watches
+end
+
+---Serves until it is stopped: by stop(), by cws.stop(), by SIGINT or SIGTERM (at
+---most one second; a second signal ends it at once) unless the program watches
+---those.
+---@return true? ok, string? message, cws.kind? kind
+function Server:serve()
+  if self.stopped.closed then return nil, "serve: the server was stopped", "closed" end
+  local watches = watch_signals(self)
+  serving[self] = true
+  local ok, _, message, kind = pcall(self.stopped.receive, self.stopped)
+  serving[self] = nil
+  for _, watch in ipairs(watches) do
+    watch:stop()
+  end
+  check.passed("serve", 1, ok, _)
+  if self.stopped.closed then return true end
+  return nil, message, kind -- the task was cancelled
+end
+
+---@param mux cws.mux
+---@param routes any
+local function add_routes(mux, routes)
+  check.type(2, "serve", "table", routes, 2)
+  for pattern, fn in pairs(routes) do
+    if type(pattern) ~= "string" or pattern:sub(1, 1) ~= "/" then
+      check.argument(2, "serve", ("pattern '%s' does not begin with '/'"):format(tostring(pattern)), 2)
+    elseif type(fn) ~= "function" then
+      check.argument(2, "serve", ("function expected for '%s', got %s"):format(pattern, type(fn)), 2)
+    end
+    mux:handle(pattern, fn)
+  end
+end
+
+---Listens and serves: `cws.serve("localhost:8080", { ["/echo"] = echo })`.
+---Returns true after a stop.
+---@param addr string
+---@param routes table<string, cws.handler>
+---@param given? cws.limits
+---@return true? ok, string? message, cws.kind? kind, integer? errno
+function server.serve(addr, routes, given)
+  check.type(1, "serve", "string", addr)
+  add_routes(Mux.new(), routes) -- misuse before anything listens
+  local self, message, kind, errno = server.open("serve", addr, given, 3)
+  if not self then return nil, message, kind, errno end
+  add_routes(self.mux, routes)
+  return self:serve()
+end
+
+return server
