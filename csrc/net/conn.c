@@ -317,7 +317,8 @@ static void free_conn(struct cws_conn *c) {
 }
 
 /* Each callback may release the connection: events is looked at each time.
- * Between the end of a dial and cws_conn_set_user nobody is there to be told. */
+ * Between the end of a dial and cws_conn_set_user nobody is there to be told.
+ */
 static void tell(struct cws_conn *c) {
     if (!c->user)
         return;

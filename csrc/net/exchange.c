@@ -99,13 +99,15 @@ struct cws_exchange *cws_exchange_from_link(struct cws_link *link) {
                                            offsetof(struct cws_exchange, link));
 }
 
-void cws_exchange_disown(struct cws_loop *loop, struct cws_listener *listener) {
+void cws_exchange_stop_reading(struct cws_loop *loop,
+                               struct cws_listener *listener, bool all) {
     struct cws_link *next;
     for (struct cws_link *link = loop->exchanges.next; link != &loop->exchanges;
          link = next) {
         struct cws_exchange *x = cws_exchange_from_link(link);
         next = link->next;
-        if (x->listener == listener && x->state == READING)
+        if (x->listener == listener && x->state == READING &&
+            (all || !cws_buf_len(&x->head)))
             destroy(x, false);
     }
 }

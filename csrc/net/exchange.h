@@ -79,9 +79,11 @@ int cws_exchange_upgrade(struct cws_exchange *x,
                          const struct cws_conn_events *events, void *user,
                          struct cws_conn **conn);
 
-/* For the listener's end: closes those of its exchanges that would still call
- * `request` or `log`. */
-void cws_exchange_disown(struct cws_loop *loop, struct cws_listener *listener);
+/* For the listener's stop: closes those of its exchanges that have not sent a
+ * byte yet; with `all` (its end) those too whose head is not complete, so that
+ * `request` and `log` are not called any more. */
+void cws_exchange_stop_reading(struct cws_loop *loop,
+                               struct cws_listener *listener, bool all);
 
 /* For the loop's teardown: closes and frees, without a callback. */
 void cws_exchange_abort(struct cws_exchange *x);

@@ -298,6 +298,7 @@ void cws_listener_stop(struct cws_listener *l) {
     close(l->fd);
     l->fd = -1;
     l->loop->live--;
+    cws_exchange_stop_reading(l->loop, l, false);
 }
 
 bool cws_listener_stopped(const struct cws_listener *l) {
@@ -324,7 +325,7 @@ void cws_listener_release(struct cws_listener *l) {
     cws_listener_stop(l);
     l->released = true;
     l->open++; /* the exchanges give their places back */
-    cws_exchange_disown(l->loop, l);
+    cws_exchange_stop_reading(l->loop, l, true);
     l->open--;
     (void)free_unused(l);
 }

@@ -30,7 +30,8 @@ struct cws_listener *cws_listener_open(struct cws_loop *loop,
 void cws_listener_address(const struct cws_listener *l,
                           char out[CWS_ADDRESS_TEXT]);
 
-/* Closes the socket: nothing is accepted any more. What is open lives on.
+/* Closes the socket: nothing is accepted any more. What is open lives on, but
+ * for connections that have not sent a byte (browsers open them ahead).
  * Idempotent. */
 void cws_listener_stop(struct cws_listener *l);
 bool cws_listener_stopped(const struct cws_listener *l);
