@@ -342,7 +342,8 @@ static enum step message_complete(struct cws_session *s,
     if (s->opcode == CWS_OP_TEXT && !cws_utf8_complete(&s->utf8))
         return not_utf8(s, event);
     s->lent = cws_buf_len(&s->message);
-    return give(s, event, cws_buf_bytes(&s->message), s->lent, true);
+    const uint8_t *data = s->lent ? cws_buf_bytes(&s->message) : s->input;
+    return give(s, event, data, s->lent, true);
 }
 
 /* The whole message lies in the input: nothing is copied. */
@@ -425,9 +426,9 @@ static bool inflates_too_much(const struct cws_session *s, bool complete) {
 
 static enum step check_inflated(struct cws_session *s, struct cws_event *event,
                                 size_t got, bool complete) {
-    const uint8_t *end = cws_buf_bytes(&s->message) + cws_buf_len(&s->message);
+    size_t before = cws_buf_len(&s->message) - got;
     s->total += got;
-    if (got && !text_ok(s, end - got, got))
+    if (got && !text_ok(s, cws_buf_bytes(&s->message) + before, got))
         return not_utf8(s, event);
     if (s->total > s->limits->max_message)
         return fail(s, event, CWS_CLOSE_TOO_BIG, "message too big");
