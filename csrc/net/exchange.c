@@ -99,16 +99,24 @@ struct cws_exchange *cws_exchange_from_link(struct cws_link *link) {
                                            offsetof(struct cws_exchange, link));
 }
 
-void cws_exchange_stop_reading(struct cws_loop *loop,
-                               struct cws_listener *listener, bool all) {
+static void stop_one(struct cws_exchange *x, enum cws_exchange_stop which) {
+    bool silent = x->state == READING && !cws_buf_len(&x->head);
+    if (x->state == WAITING && which == CWS_EXCHANGE_ALL)
+        enter(x, WAITING, 0); /* its callback is the loop's matter */
+    else if (which == CWS_EXCHANGE_ALL || silent ||
+             (which == CWS_EXCHANGE_READING && x->state == READING))
+        destroy(x, false);
+}
+
+void cws_exchange_stop(struct cws_loop *loop, struct cws_listener *listener,
+                       enum cws_exchange_stop which) {
     struct cws_link *next;
     for (struct cws_link *link = loop->exchanges.next; link != &loop->exchanges;
          link = next) {
         struct cws_exchange *x = cws_exchange_from_link(link);
         next = link->next;
-        if (x->listener == listener && x->state == READING &&
-            (all || !cws_buf_len(&x->head)))
-            destroy(x, false);
+        if (x->listener == listener)
+            stop_one(x, which);
     }
 }
 

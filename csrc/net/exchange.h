@@ -79,11 +79,17 @@ int cws_exchange_upgrade(struct cws_exchange *x,
                          const struct cws_conn_events *events, void *user,
                          struct cws_conn **conn);
 
-/* For the listener's stop: closes those of its exchanges that have not sent a
- * byte yet; with `all` (its end) those too whose head is not complete, so that
- * `request` and `log` are not called any more. */
-void cws_exchange_stop_reading(struct cws_loop *loop,
-                               struct cws_listener *listener, bool all);
+/* For the listener: closes those of its exchanges that have not sent a byte
+ * yet; those too whose head is not complete, so that `request` and `log` are
+ * not called any more; or all, where a WAITING one is `gone` in the next
+ * turn. */
+enum cws_exchange_stop {
+    CWS_EXCHANGE_SILENT,
+    CWS_EXCHANGE_READING,
+    CWS_EXCHANGE_ALL
+};
+void cws_exchange_stop(struct cws_loop *loop, struct cws_listener *listener,
+                       enum cws_exchange_stop which);
 
 /* For the loop's teardown: closes and frees, without a callback. */
 void cws_exchange_abort(struct cws_exchange *x);

@@ -298,7 +298,7 @@ void cws_listener_stop(struct cws_listener *l) {
     close(l->fd);
     l->fd = -1;
     l->loop->live--;
-    cws_exchange_stop_reading(l->loop, l, false);
+    cws_exchange_stop(l->loop, l, CWS_EXCHANGE_SILENT);
 }
 
 bool cws_listener_stopped(const struct cws_listener *l) {
@@ -321,13 +321,25 @@ void cws_listener_each(struct cws_listener *l,
     }
 }
 
+static void terminate(struct cws_conn *c, void *unused) {
+    (void)unused;
+    cws_conn_terminate(c);
+}
+
 void cws_listener_release(struct cws_listener *l) {
     cws_listener_stop(l);
     l->released = true;
     l->open++; /* the exchanges give their places back */
-    cws_exchange_stop_reading(l->loop, l, true);
+    cws_exchange_stop(l->loop, l, CWS_EXCHANGE_READING);
     l->open--;
     (void)free_unused(l);
+}
+
+void cws_listener_terminate(struct cws_listener *l) {
+    l->open++; /* the exchanges give their places back */
+    cws_exchange_stop(l->loop, l, CWS_EXCHANGE_ALL);
+    cws_listener_each(l, terminate, NULL);
+    l->open--;
 }
 
 void cws_listener_abort(struct cws_listener *l) {

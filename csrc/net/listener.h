@@ -43,6 +43,10 @@ size_t cws_listener_open_count(const struct cws_listener *l);
 void cws_listener_each(struct cws_listener *l,
                        void (*fn)(struct cws_conn *c, void *arg), void *arg);
 
+/* Ends everything that came from it at once: exchanges (one that waits for its
+ * handler is `gone` in the next turn) and connections (cws_conn_terminate). */
+void cws_listener_terminate(struct cws_listener *l);
+
 /* Owner's end: stops it; freed with the last connection. `user` is not used any
  * more: exchanges that have not handed on their request yet are closed. */
 void cws_listener_release(struct cws_listener *l);
