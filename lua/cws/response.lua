@@ -48,7 +48,8 @@ function Response:header(name, ...)
   local all, lower = self.fields or {}, name:lower()
   if select("#", ...) == 0 then
     local values = all[lower] and all[lower].values
-    return values and (#values == 1 and values[1] or table.move(values, 1, #values, 1, {}))
+    if not values or #values < 2 then return values and values[1] end
+    return table.move(values, 1, #values, 1, {})
   end
   local value = ...
   local values = type(value) == "table" and table.move(value, 1, #value, 1, {}) or { value }

@@ -13,8 +13,9 @@ local escape = require("cws.escape")
 ---@class cws.template.place
 ---@field where string
 ---@field tag string the tag that is open, or was opened last
----@field attribute string? name of the attribute whose value begins or is open
----@field quote string?
+---@field name string the attribute seen last
+---@field wants_value boolean its "=" is there
+---@field quote string? what ends its value
 ---@field script string? the script so far
 local Place = {}
 Place.__index = Place
@@ -38,7 +39,7 @@ function steps.text(place, html, at)
     return open + 4
   end
   local slash, name, stop = html:match("^<([/!]?)(%w*)()", open)
-  place.where, place.attribute = "tag", nil
+  place.where, place.name, place.wants_value = "tag", "", false
   place.tag = slash == "" and name:lower() or ""
   return stop
 end
@@ -52,12 +53,15 @@ end
 function steps.tag(place, html, at)
   local stop, char = html:match("()([>\"'=%s/])", at)
   if not stop then return #html + 1 end
+  if stop > at then place.name, place.wants_value = html:sub(at, stop - 1), false end
   if char == ">" then
     place.where = raw_elements[place.tag] and place.tag or "text"
     place.script = ""
   elseif char == "=" then
-    place.attribute = html:sub(1, stop - 1):match("([^%s\"'>/=<]+)%s*$") or ""
-  elseif (char == '"' or char == "'") and place.attribute and html:sub(1, stop - 1):find("=%s*$") then
+    place.wants_value = true
+  elseif char == "/" then
+    place.wants_value = false
+  elseif char:find("[\"']") and place.wants_value then
     place.where, place.quote = "value", char
   end
   return stop + 1
@@ -65,7 +69,7 @@ end
 
 function steps.value(place, html, at)
   local stop = html:find(place.quote, at, true)
-  if stop then place.where, place.attribute = "tag", nil end
+  if stop then place.where, place.wants_value = "tag", false end
   return (stop or #html) + 1
 end
 
@@ -90,6 +94,7 @@ function Place:follow(html)
   while at <= #html do
     at = steps[self.where](self, html, at)
   end
+  if self.where == "text" and html:find("<[/!]?$") then self.where = "tag" end
 end
 
 -- --- where in a script ------------------------------------------------------
@@ -163,7 +168,7 @@ end
 ---@param filter string
 ---@return string?
 local function problem(place, filter)
-  local where, attribute = place.where, (place.attribute or ""):lower()
+  local where, attribute = place.where, (place.name or ""):lower()
   if where == "script" then
     if filter ~= "js" then return "in a script only {{name:js}} is safe" end
     local what = inside(place.script)

@@ -1,0 +1,45 @@
+local escape = require("cws.escape")
+
+describe("escape.html", function()
+  it("writes Go's entities", function()
+    assert.equal("&lt;a href=&#34;x&#34;&gt;&amp;&#39;&lt;/a&gt;", escape.html([[<a href="x">&'</a>]]))
+  end)
+
+  it("leaves other text alone, replaces NUL", function()
+    assert.equal("päge\n\u{2028}", escape.html("päge\n\u{2028}"))
+    assert.equal("a\u{FFFD}b", escape.html("a\0b"))
+    assert.equal("12", escape.html(12))
+    assert.equal("", escape.html(""))
+  end)
+
+  it("escapes what is escaped already once more", function()
+    assert.equal("&amp;lt;", escape.html("&lt;"))
+  end)
+
+  it("raises for other types", function()
+    assert.error_matches(function() escape.html(nil) end, "bad argument #1 to 'html' %(string expected, got no value%)")
+    assert.error_matches(function() escape.html({}) end, "got table")
+  end)
+end)
+
+describe("escape.js", function()
+  it("makes a whole string", function()
+    assert.equal('"abc"', escape.js("abc"))
+    assert.equal('""', escape.js(""))
+    assert.equal('"12"', escape.js(12))
+  end)
+
+  it("escapes what ends strings, scripts, lines and attributes", function()
+    assert.equal([["\u003C/script\u003E\u0026\u0022\u0027\u005C"]], escape.js("</script>&\"'\\"))
+    assert.equal([["\u0000\u000A\u000D\u007F"]], escape.js("\0\n\r\127"))
+    assert.equal([["\u2028\u2029"]], escape.js("\u{2028}\u{2029}"))
+  end)
+
+  it("keeps other characters", function()
+    assert.equal('"päge \u{2027}\u{202A}"', escape.js("päge \u{2027}\u{202A}"))
+  end)
+
+  it("raises for other types", function()
+    assert.error_matches(function() escape.js(true) end, "bad argument #1 to 'js' %(string expected, got boolean%)")
+  end)
+end)
