@@ -159,9 +159,12 @@ describe("session streaming:", function()
     local bytes, data = fragments(role, "binary", { 150000, 10 })
     local session = testing.session(role)
     assert.same({}, session:feed(bytes:sub(1, -3)))
+    assert.is_false(session:pending())
     session:stream()
+    assert.is_true(session:pending())
     local events = session:feed("")
     assert.equal(3, #events)
+    assert.is_false(session:pending())
     for _, event in ipairs(session:feed(bytes:sub(-2))) do
       events[#events + 1] = event
     end

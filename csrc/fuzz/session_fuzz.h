@@ -195,6 +195,7 @@ static bool pull(const struct plan *plan, struct cws_session *s,
         if (left)
             cws_session_feed(s, rest, left);
     }
+    MUST(!cws_session_pending(s));
     return result == CWS_MORE;
 }
 

@@ -286,6 +286,11 @@ static int partial(lua_State *L) {
     return 1;
 }
 
+static int pending(lua_State *L) {
+    lua_pushboolean(L, cws_session_pending(&check(L)->session));
+    return 1;
+}
+
 static int memory(lua_State *L) {
     lua_pushinteger(L, (lua_Integer)cws_session_memory(&check(L)->session));
     return 1;
@@ -422,11 +427,12 @@ static int close_code_valid(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"feed", feed},           {"stream", stream},     {"partial", partial},
-    {"memory", memory},       {"shrink", shrink},     {"state", state},
-    {"fail", fail_session},   {"place", place},       {"header", header},
-    {"send", send_data},      {"compress", compress}, {"control", control},
-    {"close", close_session}, {"free", free_session}, {NULL, NULL}};
+    {"feed", feed},       {"stream", stream},       {"partial", partial},
+    {"pending", pending}, {"memory", memory},       {"shrink", shrink},
+    {"state", state},     {"fail", fail_session},   {"place", place},
+    {"header", header},   {"send", send_data},      {"compress", compress},
+    {"control", control}, {"close", close_session}, {"free", free_session},
+    {NULL, NULL}};
 
 void cws_testing_open_session(lua_State *L) {
     luaL_newmetatable(L, SESSION);

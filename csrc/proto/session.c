@@ -1,14 +1,15 @@
 /*
- * session.c - the rules of RFC 6455 for one open connection. Read from top to
- * bottom: state, frame headers, control frames, data frames, what we send.
+ * session.c - the rules of RFC 6455 for one open connection. What we
+ * send is in session_out.c. Read from top to bottom: state, input, frame
+ * headers, control frames, data frames, events.
  */
 #include "session.h"
 
 #include <string.h>
 
-#include "crypto.h"
 #include "deflate.h"
 #include "mask.h"
+#include "session_private.h"
 
 /* A streamed piece, and one step of inflating. */
 #define PIECE_MAX ((size_t)64 * 1024)
@@ -20,15 +21,11 @@ enum step { STEP_BAD = -1, STEP_MORE = 0, STEP_ITEM = 1, STEP_ON = 2 };
 
 /* --- state --------------------------------------------------------------- */
 
-static void set_state(struct cws_session *s, enum cws_session_state state) {
-    s->state = (uint8_t)state;
-}
-
 /* "Fail the WebSocket Connection" (RFC 6455 7.1.7). */
 static enum step fail(struct cws_session *s, struct cws_event *event,
                       uint16_t code, const char *why) {
-    set_state(s, s->state == CWS_SESSION_OPEN ? CWS_SESSION_FAILED
-                                              : CWS_SESSION_CLOSED);
+    cws_session_set_state(s, s->state == CWS_SESSION_OPEN ? CWS_SESSION_FAILED
+                                                          : CWS_SESSION_CLOSED);
     event->type = CWS_EVENT_FAIL;
     event->code = code;
     event->data = (const uint8_t *)why;
@@ -37,7 +34,7 @@ static enum step fail(struct cws_session *s, struct cws_event *event,
 }
 
 static enum step out_of_memory(struct cws_session *s) {
-    set_state(s, CWS_SESSION_CLOSED);
+    cws_session_set_state(s, CWS_SESSION_CLOSED);
     return STEP_BAD;
 }
 
@@ -268,8 +265,9 @@ static enum step got_close(struct cws_session *s, struct cws_event *event) {
                         "close reason is not UTF-8");
     }
     event->type = CWS_EVENT_CLOSE;
-    set_state(s, s->state == CWS_SESSION_OPEN ? CWS_SESSION_CLOSE_RECEIVED
-                                              : CWS_SESSION_CLOSED);
+    cws_session_set_state(s, s->state == CWS_SESSION_OPEN
+                                 ? CWS_SESSION_CLOSE_RECEIVED
+                                 : CWS_SESSION_CLOSED);
     return STEP_ITEM;
 }
 
@@ -537,6 +535,14 @@ enum cws_parse cws_session_next(struct cws_session *s,
     return CWS_MORE;
 }
 
+bool cws_session_pending(const struct cws_session *s) {
+    if (s->state > CWS_SESSION_CLOSE_SENT)
+        return false;
+    bool kept = s->streaming && cws_buf_len(&s->message) > s->lent;
+    bool open = s->state == CWS_SESSION_OPEN;
+    return s->input_len || s->placed || (open && (kept || s->inflating));
+}
+
 void cws_session_stream(struct cws_session *s) {
     s->streaming = true;
 }
@@ -568,112 +574,4 @@ void cws_session_shrink(struct cws_session *s) {
         cws_free(s->control);
         s->control = NULL;
     }
-}
-
-/* --- out: data ----------------------------------------------------------- */
-
-/* 5.3: "a fresh masking key, for each frame", from a strong source. */
-static int write_header(struct cws_session *s, struct cws_frame *frame,
-                        uint8_t *out) {
-    frame->masked = s->role == CWS_CLIENT;
-    if (frame->masked && cws_crypto_mask_key(frame->key) < 0)
-        return CWS_EINTERNAL;
-    return (int)cws_frame_write(frame, out);
-}
-
-int cws_session_header(struct cws_session *s, uint8_t opcode, bool fin,
-                       bool compressed, size_t len, struct cws_frame *frame,
-                       uint8_t out[CWS_FRAME_HEADER_MAX]) {
-    if (s->state != CWS_SESSION_OPEN)
-        return CWS_ECLOSED;
-    if (s->sending != (opcode == CWS_OP_CONTINUATION))
-        return CWS_EUSAGE;
-    frame->len = len;
-    frame->opcode = opcode;
-    frame->fin = fin;
-    frame->rsv = compressed ? 4 : 0;
-    int n = write_header(s, frame, out);
-    if (n > 0)
-        s->sending = !fin;
-    return n;
-}
-
-bool cws_session_can_compress(const struct cws_session *s) {
-    return s->deflate != NULL;
-}
-
-int cws_session_compress(struct cws_session *s, const uint8_t *data, size_t len,
-                         bool last, struct cws_buf *out) {
-    return cws_deflate_compress(s->deflate, data, len, last, out);
-}
-
-/* --- out: control -------------------------------------------------------- */
-
-static int write_control(struct cws_session *s, uint8_t opcode,
-                         const uint8_t *data, size_t len, uint8_t *out) {
-    struct cws_frame frame = {.len = len, .opcode = opcode, .fin = true};
-    int n = write_header(s, &frame, out);
-    if (n < 0)
-        return n;
-    if (frame.masked)
-        cws_mask_copy(out + n, data, len, frame.key, 0);
-    else if (len)
-        memcpy(out + n, data, len);
-    return n + (int)len;
-}
-
-int cws_session_control(struct cws_session *s, uint8_t opcode,
-                        const uint8_t *data, size_t len,
-                        uint8_t out[CWS_SESSION_CONTROL_MAX]) {
-    if (s->state != CWS_SESSION_OPEN)
-        return CWS_ECLOSED;
-    return write_control(s, opcode, data, len, out);
-}
-
-int cws_session_close(struct cws_session *s, uint16_t code, const char *reason,
-                      size_t len, uint8_t out[CWS_SESSION_CONTROL_MAX]) {
-    uint8_t payload[CWS_FRAME_CONTROL_MAX];
-    if (s->said_close) /* 5.5.1: at most one, and nothing after it */
-        return 0;
-    size_t n = 0;
-    if (code) {
-        payload[n++] = (uint8_t)(code >> 8);
-        payload[n++] = (uint8_t)(code & 0xFF);
-        if (len > sizeof payload - n)
-            len = sizeof payload - n;
-        if (len)
-            memcpy(payload + n, reason, len);
-        n += len;
-    }
-    int size = write_control(s, CWS_OP_CLOSE, payload, n, out);
-    if (size < 0)
-        return size;
-    s->said_close = true;
-    set_state(s, s->state == CWS_SESSION_OPEN ? CWS_SESSION_CLOSE_SENT
-                                              : CWS_SESSION_CLOSED);
-    return size;
-}
-
-int cws_session_answer(struct cws_session *s, const struct cws_event *event,
-                       uint8_t out[CWS_SESSION_CONTROL_MAX]) {
-    switch (event->type) {
-    case CWS_EVENT_PING: /* 5.5.3: "identical Application data" */
-        if (s->said_close)
-            return 0;
-        return write_control(s, CWS_OP_PONG, event->data, event->len, out);
-    case CWS_EVENT_CLOSE: { /* 5.5.1: "typically echos the status code" */
-        bool none = event->code == CWS_CLOSE_NO_STATUS;
-        return cws_session_close(s, none ? 0 : event->code, NULL, 0, out);
-    }
-    case CWS_EVENT_FAIL:
-        return cws_session_close(s, event->code, (const char *)event->data,
-                                 event->len, out);
-    default:
-        return 0;
-    }
-}
-
-void cws_session_fail(struct cws_session *s) {
-    if (s->state == CWS_SESSION_OPEN)
-        set_state(s, CWS_SESSION_FAILED);
 }

@@ -148,6 +148,14 @@ void cws_session_stream(struct cws_session *s);
 uint8_t *cws_session_place(struct cws_session *s, size_t least, size_t *room);
 void cws_session_placed(struct cws_session *s, size_t n);
 
+/*
+ * True when next() has more to do without more input: bytes fed or placed, a
+ * part of the message that was kept before stream(), or output that zlib still
+ * holds. Who stops calling next() before it says CWS_MORE, or calls stream(),
+ * must call it again as long as this is true, whether rest() gave bytes or not.
+ */
+bool cws_session_pending(const struct cws_session *s);
+
 /* True inside a frame, a fragmented message or its inflation: an end of the
  * stream now would lose something. */
 bool cws_session_partial(const struct cws_session *s);
