@@ -352,3 +352,150 @@ describe("session.fail:", function()
     assert.equal("", session:close(1000))
   end)
 end)
+
+-- The two ends that agreed on permessage-deflate.
+local function deflated(extra)
+  local options = { deflate = extra and extra.deflate or {} }
+  for name, value in pairs(extra or {}) do
+    options[name] = value
+  end
+  return options
+end
+
+describe("session deflate:", function()
+  local other = { server = "client", client = "server" }
+
+  -- Frames, as the peer of `role` sends them, of a compressed message cut into
+  -- pieces of `size` bytes.
+  local function compressed(role, opcode, data, size)
+    local peer = assert(testing.session(other[role], deflated()))
+    local packed, bytes, at = assert(peer:compress(data, true)), {}, 1
+    size = size or #packed
+    repeat
+      local part = packed:sub(at, at + size - 1)
+      local first = at == 1
+      at = at + size
+      bytes[#bytes + 1] = frame(role, first and opcode or "continuation", part,
+        { rsv = first and 4 or 0, fin = at > #packed })
+    until at > #packed
+    return table.concat(bytes), packed
+  end
+
+  both("messages come through, whole and in fragments, in every cutting", function(role)
+    local data = ("Hello, world. "):rep(20)
+    for _, size in ipairs({ false, 1, 7, 1000 }) do
+      local bytes = compressed(role, "text", data, size or nil)
+      expect(role, bytes, { ("text " .. data):gsub("%s+$", "") .. "" }, { limits = deflated() })
+      expect(role, bytes, { ("text " .. data):gsub("%s+$", "") .. "" },
+        { limits = deflated(), before = streamed })
+    end
+  end)
+
+  both("messages that are not compressed come between", function(role)
+    expect(role, compressed(role, "text", "one") .. frame(role, "text", "two")
+      .. frame(role, "ping", "p"), { "text one", "text two", "ping p", "> pong p" },
+      { limits = deflated() })
+  end)
+
+  both("says which message was compressed", function(role)
+    local session = testing.session(role, deflated())
+    local events = session:feed(compressed(role, "text", "one") .. frame(role, "text", "two"))
+    assert.is_true(events[1].compressed)
+    assert.is_false(events[2].compressed)
+  end)
+
+  both("reserved bit 1 only on the first frame of a data message, B121 B163", function(role)
+    for _, opcode in ipairs({ "close", "ping", "pong" }) do
+      expect(role, frame(role, opcode, "", { rsv = 4 }), { "fail 1002", "> close 1002" },
+        { limits = deflated() })
+    end
+    expect(role, frame(role, "text", "a", { fin = false })
+      .. frame(role, "continuation", "b", { rsv = 4 }), { "fail 1002", "> close 1002" },
+      { limits = deflated() })
+    expect(role, frame(role, "text", "", { rsv = 4 }), { "fail 1002", "> close 1002" })
+  end)
+
+  both("a control frame in the middle of a compressed message", function(role)
+    local _, packed = compressed(role, "text", "Hello")
+    expect(role, frame(role, "text", packed:sub(1, 3), { rsv = 4, fin = false })
+      .. frame(role, "ping", "p") .. frame(role, "continuation", packed:sub(4)),
+      { "ping p", "> pong p", "text Hello" }, { limits = deflated() })
+  end)
+
+  both("max_message holds to the byte for what comes out, B170", function(role)
+    local data = ("x"):rep(1000)
+    local bytes = compressed(role, "binary", data)
+    expect(role, bytes, { "binary " .. data }, { limits = deflated({ max_message = 1000 }) })
+    expect(role, bytes, { "fail 1009", "> close 1009" },
+      { limits = deflated({ max_message = 999 }) })
+  end)
+
+  both("a bomb is stopped by its ratio, in fragments too, B169", function(role)
+    local bomb = ("\0"):rep(1 << 20)
+    local limits = deflated({ max_ratio = 200, max_message = 1 << 20 })
+    local stopped = { "fail 1009", "> close 1009" }
+    for _, size in ipairs({ false, 11 }) do
+      local bytes = compressed(role, "binary", bomb, size or nil)
+      for _, segments in ipairs({ { bytes }, { bytes:sub(1, 300), bytes:sub(301) } }) do
+        local session, lines = support.play(role, { limits = limits }, segments, "feed")
+        assert.same(stopped, lines)
+        session:free()
+      end
+    end
+    local fine = ("\0"):rep(65536)
+    expect(role, compressed(role, "binary", fine), { "binary " .. fine }, { limits = limits })
+  end)
+
+  both("the ratio does not depend on how the input was cut", function(role)
+    local noise = {}
+    math.randomseed(1)
+    for i = 1, 66000 do
+      noise[i] = string.char(math.random(0, 255))
+    end
+    local data = ("\0"):rep(65600) .. table.concat(noise)
+    local bytes = compressed(role, "binary", data)
+    expect(role, bytes, { "binary " .. data }, { limits = deflated({ max_ratio = 200 }) })
+  end)
+
+  both("text is checked as it is inflated, B174", function(role)
+    expect(role, compressed(role, "text", "good \xff"), { "fail 1007", "> close 1007" },
+      { limits = deflated() })
+    expect(role, compressed(role, "text", "\xe2\x82"), { "fail 1007", "> close 1007" },
+      { limits = deflated() })
+  end)
+
+  both("streaming takes at once what zlib holds back", function(role)
+    local data = ("\0"):rep(300000)
+    local bytes = compressed(role, "binary", data)
+    local session = testing.session(role, deflated())
+    session:stream()
+    local got = 0
+    for _, event in ipairs(session:feed(bytes:sub(1, -2))) do
+      assert.is_true(#event.data <= 65536)
+      got = got + #event.data
+    end
+    assert.is_false(session:pending())
+    assert.is_true(got > 290000)
+  end)
+
+  both("the n-th allocation fails, for all n", function(role)
+    local data = ("Hello, world. "):rep(10000)
+    local bytes = compressed(role, "text", data, 50)
+    local n, lines = 0, nil
+    repeat
+      n = n + 1
+      testing.alloc_fail(n, n % 2 == 0)
+      local session, events = testing.session(role, deflated()), {}
+      if session then
+        events = session:feed(bytes)
+        session:free()
+      end
+      local asked = testing.alloc_fail(0)
+      lines = support.lines(role, events)
+      if session and asked >= n then
+        assert.equal("memory", lines[#lines])
+      end
+    until asked < n
+    assert.same({ "text " .. (data:gsub("%s+$", "")) }, lines)
+  end)
+end)

@@ -46,7 +46,9 @@ end
 ---@param given? cws.limits
 ---@return cws.server? server, string? message, cws.kind? kind, integer? errno
 function server.listen(addr, given)
-  return server.open("listen", addr, given, 2)
+  -- no tail call: an error needs the level
+  local self, message, kind, errno = server.open("listen", addr, given, 2)
+  return self, message, kind, errno
 end
 
 ---@param name string the function that the program called

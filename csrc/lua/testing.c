@@ -1,0 +1,30 @@
+/*
+ * testing.c - cws.testing: layer 1 for the specs. Never installed. Each
+ * testing_NAME.c opens the functions for its part of layer 1.
+ */
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "../cws.h"
+
+void cws_testing_open_session(lua_State *L);
+
+/* alloc_fail(n [, all]): the n-th allocation from now on fails (0: none), and
+ * all later ones. Returns how many were asked for since the last call. */
+static int alloc_fail(lua_State *L) {
+    lua_Integer n = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, n >= 0, 1, "count expected");
+    size_t asked = cws_alloc_fail((size_t)n, lua_toboolean(L, 2));
+    lua_pushinteger(L, (lua_Integer)asked);
+    return 1;
+}
+
+__attribute__((visibility("default"))) int luaopen_cws_testing(lua_State *L);
+
+int luaopen_cws_testing(lua_State *L) {
+    static const luaL_Reg functions[] = {{"alloc_fail", alloc_fail},
+                                         {NULL, NULL}};
+    luaL_newlib(L, functions);
+    cws_testing_open_session(L);
+    return 1;
+}

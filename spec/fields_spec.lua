@@ -1,0 +1,30 @@
+local fields = require("cws.fields")
+
+describe("fields.list", function()
+  it("makes a list in a fixed order, repeats lists", function()
+    assert.same({ "A", "1", "b", "2", "b", "3" }, fields.list({ b = { "2", "3" }, A = "1" }))
+    assert.same({}, fields.list({}))
+    assert.same({}, fields.list({ A = {} }))
+    assert.is_nil(fields.list(nil))
+  end)
+
+  it("tells what is wrong", function()
+    local function problem(headers)
+      local list, text = fields.list(headers)
+      assert.is_nil(list)
+      return text
+    end
+    assert.equal("table expected, got string", problem("A: 1"))
+    assert.equal("a field name that is no token", problem({ ["A B"] = "1" }))
+    assert.equal("a field name that is no token", problem({ "1" }))
+    assert.equal("field 'A' is a number, not a string", problem({ A = 1 }))
+    assert.equal("field 'A' has control bytes in its value", problem({ A = "1\r\nB: 2" }))
+    assert.equal("field 'A' has control bytes in its value", problem({ A = { "1", "\n" } }))
+    assert.equal("field 'Sec-WebSocket-Key' is set by cws", problem({ ["Sec-WebSocket-Key"] = "x" }))
+    assert.equal("field 'host' is set by cws", problem({ host = "x" }))
+  end)
+
+  it("keeps tabs and bytes above 0x7F", function()
+    assert.same({ "A", "a\tb\xe4" }, fields.list({ A = "a\tb\xe4" }))
+  end)
+end)
