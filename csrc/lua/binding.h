@@ -166,20 +166,21 @@ struct lcws_task *lcws_task_new(lua_State *L, struct lcws *s, int nargs,
                                 void (*ended)(void *owner,
                                               enum lcws_task_result result),
                                 void *owner);
+/* A user value of the task's userdata: what has to live until `ended`. */
+#define LCWS_TASK_OWNER 3
 /* Only from a callback of the loop: no need to wait for the next turn. */
 void lcws_task_start(struct lcws_task *task);
 
 /* --- options ------------------------------------------------------------ */
 
 /*
- * Reads the table at index `arg` (or nil) into a new struct cws_options that
- * starts as a copy of `base` (NULL: the defaults). Raises for an unknown key or
- * a bad value, naming the option; keys in `also` (NULL-terminated, may be NULL)
- * are the caller's own. `what` names the function. Drop the result.
+ * The options in the table at index `arg` on top of `base` (NULL: the
+ * defaults); without a table `base` itself, with a reference more. Raises for
+ * an unknown key or a bad value, naming the option; `what` names the function.
+ * Drop the result.
  */
 struct cws_options *lcws_check_options(lua_State *L, int arg, const char *what,
-                                       const struct cws_options *base,
-                                       const char *const *also);
+                                       struct cws_options *base);
 
 /* --- connections -------------------------------------------------------- */
 
@@ -198,11 +199,13 @@ void lcws_ws_handler_ended(struct lcws_ws *ws, enum lcws_task_result result);
 
 /* --- parts of the module: each adds functions to the table on top ------- */
 
-void lcws_open_task(lua_State *L);   /* task.c */
-void lcws_open_loop(lua_State *L);   /* loop.c: run, step, timers, signals */
-void lcws_open_ws(lua_State *L);     /* conn.c: metatable and methods of ws */
-void lcws_open_server(lua_State *L); /* server.c: listen, request, upgrade */
-void lcws_open_dial(lua_State *L);   /* dial.c: connect */
-void lcws_open_signal(lua_State *L); /* signal.c: watch_signal */
+void lcws_open_task(lua_State *L);    /* task.c */
+void lcws_open_loop(lua_State *L);    /* loop.c: run, step, timers */
+void lcws_open_signal(lua_State *L);  /* signal.c: watch_signal */
+void lcws_open_options(lua_State *L); /* options.c: defaults */
+void lcws_open_ws(lua_State *L);      /* conn.c: methods of ws, broadcast */
+void lcws_open_dial(lua_State *L);    /* dial.c: connect */
+void lcws_open_request(lua_State *L); /* request.c: methods of requests */
+void lcws_open_server(lua_State *L);  /* server.c: listen */
 
 #endif

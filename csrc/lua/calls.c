@@ -148,7 +148,7 @@ static int next_call(lua_State *L) {
 }
 
 static void told(void *owner, enum lcws_task_result result) {
-    struct lcws_ws *ws = owner; /* the task held it */
+    struct lcws_ws *ws = owner;
     (void)result;
     if (!ws->calls)
         return;
@@ -168,9 +168,10 @@ static int start_telling(lua_State *L) {
     lua_pushvalue(L, -2);
     lua_pushvalue(L, -1);
     lua_pushcclosure(L, next_call, 1);
-    struct lcws_task *task = lcws_task_new(L, ws->s, 2, told, ws);
+    (void)lcws_task_new(L, ws->s, 2, told, ws); /* starts after dispatch */
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, -2, LCWS_TASK_OWNER);
     ws->calls->telling = true;
-    (void)task; /* starts at the next turn: after dispatch */
     return 0;
 }
 

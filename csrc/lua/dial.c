@@ -223,8 +223,7 @@ static int l_connect(lua_State *L) {
     lcws_push_fields(L, 3, "connect"); /* 6 */
     struct lcws *s = lcws_get(L);
     struct dialing *d = new_dialing(L, s); /* 7 */
-    struct cws_options *options =
-        lcws_check_options(L, 4, "connect", NULL, NULL);
+    struct cws_options *options = lcws_check_options(L, 4, "connect", NULL);
     struct cws_dial_start start = {.protocols = span_at(L, 5),
                                    .fields = span_at(L, 6),
                                    .options = options,

@@ -27,6 +27,7 @@ struct lcws_task {
 
 #define TASK_THREAD 1 /* user values */
 #define TASK_ERROR 2
+#define TASK_VALUES LCWS_TASK_OWNER
 
 /* --- anchoring: a list of free slots in a table -------------------------- */
 
@@ -340,7 +341,7 @@ struct lcws_task *lcws_task_new(lua_State *L, struct lcws *s, int nargs,
                                               enum lcws_task_result result),
                                 void *owner) {
     luaL_checkstack(L, 6, NULL);
-    struct lcws_task *t = lua_newuserdatauv(L, sizeof *t, 2);
+    struct lcws_task *t = lua_newuserdatauv(L, sizeof *t, TASK_VALUES);
     memset(t, 0, sizeof *t);
     t->s = s;
     t->job.run = run_task;

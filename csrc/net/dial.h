@@ -48,7 +48,6 @@ struct cws_dial *cws_dial_start(struct cws_loop *loop,
  * nothing. */
 void cws_dial_cancel(struct cws_dial *d);
 struct cws_dial *cws_dial_from_link(struct cws_link *link); /* loop->dials */
-struct cws_dial *cws_dial_from_link(struct cws_link *link); /* loop->dials */
 
 /* Inside `done`: the answer's head, lent; NULL when none came. */
 const struct cws_http *cws_dial_response(const struct cws_dial *d,

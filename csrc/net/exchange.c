@@ -359,9 +359,12 @@ const char *cws_exchange_head(const struct cws_exchange *x) {
     return (const char *)cws_buf_bytes(&x->head);
 }
 
-void cws_exchange_remote(const struct cws_exchange *x,
-                         char out[CWS_ADDRESS_TEXT]) {
-    cws_address_format(&x->remote, out);
+const union cws_address *cws_exchange_remote(const struct cws_exchange *x) {
+    return &x->remote;
+}
+
+struct cws_listener *cws_exchange_listener(const struct cws_exchange *x) {
+    return x->listener;
 }
 
 /* --- the switch ---------------------------------------------------------- */

@@ -26,6 +26,9 @@ struct cws_exchange_events {
      * must not be used any more, in this call neither. `owner` is what
      * cws_exchange_own set. */
     void (*gone)(struct cws_exchange *x, void *owner);
+    /* The last exchange or connection of the listener has ended. It notes that
+     * and returns. */
+    void (*idle)(void *user);
     /* One line for the log: accept errors, a TLS hello on a plain port. */
     void (*log)(void *user, const char *line);
 };
@@ -45,8 +48,8 @@ void cws_exchange_turn_away(struct cws_loop *loop,
 const struct cws_request *cws_exchange_request(const struct cws_exchange *x);
 const struct cws_http *cws_exchange_http(const struct cws_exchange *x);
 const char *cws_exchange_head(const struct cws_exchange *x);
-void cws_exchange_remote(const struct cws_exchange *x,
-                         char out[CWS_ADDRESS_TEXT]);
+const union cws_address *cws_exchange_remote(const struct cws_exchange *x);
+struct cws_listener *cws_exchange_listener(const struct cws_exchange *x);
 
 /*
  * Answers; x is not to be used any more. `fields` are complete header lines,

@@ -52,10 +52,14 @@ static void free_listener(struct cws_listener *l) {
     cws_free(l);
 }
 
-/* Returns true when that was its end. */
-static bool free_unused(struct cws_listener *l) {
-    if (!l->released || l->open)
+/* One of `open` less. Returns true when that was the end of the listener. */
+static bool give_place(struct cws_listener *l) {
+    if (--l->open)
         return false;
+    if (!l->released) {
+        l->events->idle(l->user);
+        return false;
+    }
     free_listener(l);
     return true;
 }
@@ -147,8 +151,7 @@ static void on_accept(struct ev_loop *ev, ev_io *io, int revents) {
     loop->running = true;
     l->open++; /* the log callback may release it */
     accept_batch(l);
-    l->open--;
-    free_unused(l);
+    (void)give_place(l);
     loop->running = nested;
 }
 
@@ -331,15 +334,14 @@ void cws_listener_release(struct cws_listener *l) {
     l->released = true;
     l->open++; /* the exchanges give their places back */
     cws_exchange_stop(l->loop, l, CWS_EXCHANGE_READING);
-    l->open--;
-    (void)free_unused(l);
+    (void)give_place(l);
 }
 
 void cws_listener_terminate(struct cws_listener *l) {
     l->open++; /* the exchanges give their places back */
     cws_exchange_stop(l->loop, l, CWS_EXCHANGE_ALL);
     cws_listener_each(l, terminate, NULL);
-    l->open--;
+    (void)give_place(l);
 }
 
 void cws_listener_abort(struct cws_listener *l) {
@@ -352,8 +354,7 @@ void cws_listener_enter(struct cws_listener *l) {
 }
 
 void cws_listener_leave(struct cws_listener *l) {
-    l->open--;
-    if (!free_unused(l) && ev_is_active(&l->retry))
+    if (!give_place(l) && ev_is_active(&l->retry))
         resume_accepting(l); /* a descriptor has become free */
 }
 

@@ -56,10 +56,6 @@ void cws_listener_release(struct cws_listener *l);
 void cws_listener_abort(struct cws_listener *l);
 struct cws_listener *cws_listener_from_link(struct cws_link *link);
 
-/* For the loop's teardown, when no connection is left: frees at once. */
-struct cws_listener *cws_listener_from_link(struct cws_link *link);
-void cws_listener_abort(struct cws_listener *l);
-
 /* For exchange and conn: one place among max_connections. One more than that
  * is answered 503, up to CWS_LISTENER_EXTRA at a time; who comes then is only
  * closed. */

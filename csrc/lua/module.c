@@ -1,0 +1,104 @@
+/*
+ * module.c - luaopen_cws_core: puts the module together; versions, clocks and
+ * what Lua needs of layer 1.
+ */
+#include "binding.h"
+
+#include <openssl/crypto.h>
+#include <string.h>
+#include <time.h>
+
+#include "../proto/deflate.h"
+#include "../proto/http.h"
+#include "../proto/utf8.h"
+#include "fields.h"
+
+#define LOG_LINE_MAX 512
+
+static double loaded; /* monotonic seconds; of the first Lua state */
+
+/* --- versions and clocks
+ * ------------------------------------------------------ */
+
+static int l_versions(lua_State *L) {
+    lua_pushliteral(L, CWS_VERSION);
+    lua_pushstring(L, LUA_RELEASE + strlen("Lua "));
+    lua_pushfstring(L, "%d.%d", ev_version_major(), ev_version_minor());
+    lua_pushstring(L, OpenSSL_version(OPENSSL_VERSION_STRING));
+    lua_pushstring(L, cws_deflate_version());
+    lua_pushstring(L, cws_utf8_implementation());
+    return 6;
+}
+
+static int l_now(lua_State *L) {
+    lua_pushnumber(L, lcws_clock() - loaded);
+    return 1;
+}
+
+static int l_time(lua_State *L) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    lua_pushinteger(L, t.tv_sec);
+    lua_pushinteger(L, t.tv_nsec);
+    return 2;
+}
+
+/* --- layer 1
+ * ------------------------------------------------------------------- */
+
+static int l_reason(lua_State *L) {
+    lua_pushstring(L, cws_http_reason((int)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
+static int l_escape(lua_State *L) {
+    char line[LOG_LINE_MAX + 1];
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    lua_pushlstring(L, line, cws_escape(line, sizeof line, text, len, true));
+    return 1;
+}
+
+static int l_is_token(lua_State *L) {
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    lua_pushboolean(L, cws_http_is_token(text, len));
+    return 1;
+}
+
+static int l_is_value(lua_State *L) {
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    lua_pushboolean(L, cws_http_is_value(text, len));
+    return 1;
+}
+
+/* --- opening
+ * ------------------------------------------------------------------- */
+
+__attribute__((visibility("default"))) int luaopen_cws_core(lua_State *L);
+
+int luaopen_cws_core(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"versions", l_versions}, {"now", l_now},
+        {"time", l_time},         {"reason", l_reason},
+        {"escape", l_escape},     {"is_token", l_is_token},
+        {"is_value", l_is_value}, {NULL, NULL}};
+    luaL_checkversion(L);
+    if (loaded == 0)
+        loaded = lcws_clock();
+    struct lcws *s = lcws_open(L);
+    luaL_newlib(L, functions);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->hooks);
+    lua_setfield(L, -2, "hooks");
+    lcws_open_options(L);
+    lcws_open_task(L);
+    lcws_open_loop(L);
+    lcws_open_signal(L);
+    lcws_open_fields(L);
+    lcws_open_ws(L);
+    lcws_open_dial(L);
+    lcws_open_request(L);
+    lcws_open_server(L);
+    return 1;
+}

@@ -1,0 +1,370 @@
+/*
+ * request.c - one HTTP request in the hands of its handler, and the switch to
+ * WebSocket.
+ *
+ * While the exchange waits for its answer everything is read from its head.
+ * After that only what a log line needs is kept.
+ */
+#include "server.h"
+
+#include <string.h>
+
+#include "../net/exchange.h"
+#include "fields.h"
+
+/* A userdata; the handler's task holds it until `handler_ended`. */
+struct request {
+    struct lcws *s;
+    struct cws_exchange *x; /* NULL: answered, upgraded or too late */
+    struct lcws_ws *ws;     /* what it was upgraded to; user value WS */
+    bool too_late;          /* handler_timeout answered for us */
+    union cws_address remote;
+};
+
+/* User values: the texts that stay (set before the exchange goes), the table of
+ * header fields if it was asked for, and the connection. */
+enum { METHOD = 1, TARGET, PATH, QUERY, HOST, HEADERS, WS, VALUES = WS };
+
+static struct request *check_request(lua_State *L) {
+    return luaL_checkudata(L, 1, LCWS_REQUEST);
+}
+
+/* --- a request arrives ------------------------------------------------------
+ */
+
+struct arrival {
+    struct lcws_server *server;
+    struct cws_exchange *x;
+    struct lcws_task *task;
+};
+
+/* The handler returned or raised. */
+static void handler_ended(void *owner, enum lcws_task_result result) {
+    struct request *r = owner;
+    struct cws_exchange *x = r->x;
+    r->x = NULL;
+    if (x)
+        cws_exchange_refuse(x, 500, NULL);
+    else if (r->ws)
+        lcws_ws_handler_ended(r->ws, result);
+}
+
+/* Argument: the arrival. */
+static int start_handler(lua_State *L) {
+    struct arrival *a = lua_touserdata(L, 1);
+    luaL_checkstack(L, 6, NULL);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, a->server) != LUA_TUSERDATA)
+        return luaL_error(L, "the server is gone");
+    lua_getiuservalue(L, -1, 1);
+    struct request *r = lua_newuserdatauv(L, sizeof *r, VALUES);
+    memset(r, 0, sizeof *r);
+    r->s = a->server->s;
+    luaL_setmetatable(L, LCWS_REQUEST);
+    int index = lua_gettop(L);
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, index);
+    a->task = lcws_task_new(L, r->s, 1, handler_ended, r);
+    lua_pushvalue(L, index);
+    lua_setiuservalue(L, -2, LCWS_TASK_OWNER);
+    r->remote = *cws_exchange_remote(a->x);
+    r->x = a->x;
+    cws_exchange_own(a->x, r);
+    return 0;
+}
+
+void lcws_request_arrived(struct cws_exchange *x, void *user) {
+    struct arrival arrival = {user, x, NULL};
+    struct lcws *s = arrival.server->s;
+    if (lcws_protect(s, start_handler, &arrival))
+        lcws_task_start(arrival.task);
+    else if (!arrival.task)
+        cws_exchange_refuse(x, 503, NULL);
+}
+
+void lcws_request_gone(struct cws_exchange *x, void *owner) {
+    struct request *r = owner;
+    (void)x;
+    if (!r)
+        return;
+    r->x = NULL;
+    r->too_late = true;
+}
+
+/* --- fields ------------------------------------------------------------------
+ */
+
+static void push_span(lua_State *L, struct cws_span span) {
+    lua_pushlstring(L, span.data, span.len);
+}
+
+static struct cws_span text_of(const struct request *r, int which) {
+    const struct cws_request *request = cws_exchange_request(r->x);
+    switch (which) {
+    case METHOD:
+        return request->method;
+    case TARGET:
+        return request->target;
+    case PATH:
+        return request->path;
+    case QUERY:
+        return request->query;
+    default:
+        return request->host;
+    }
+}
+
+/* Before the exchange goes: what stays of it. Request at index 1. */
+static void keep_texts(lua_State *L, const struct request *r) {
+    for (int which = METHOD; which <= HOST; which++) {
+        push_span(L, text_of(r, which));
+        lua_setiuservalue(L, 1, which);
+    }
+}
+
+static int push_text(lua_State *L, const struct request *r, int which) {
+    if (r->x)
+        push_span(L, text_of(r, which));
+    else
+        lua_getiuservalue(L, 1, which);
+    return 1;
+}
+
+static int push_remote(lua_State *L, const struct request *r) {
+    char text[CWS_ADDRESS_TEXT];
+    cws_address_format(&r->remote, text);
+    lua_pushstring(L, text);
+    return 1;
+}
+
+/* The table, made at first use. */
+static int push_headers(lua_State *L, const struct request *r) {
+    if (lua_getiuservalue(L, 1, HEADERS) == LUA_TTABLE)
+        return 1;
+    if (!r->x)
+        return luaL_error(L, "headers: not kept after the request was answered "
+                             "or upgraded; read them before");
+    lcws_push_headers(L, cws_exchange_http(r->x), cws_exchange_head(r->x));
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, HEADERS);
+    return 1;
+}
+
+static int request_header(lua_State *L) {
+    struct request *r = check_request(L);
+    const char *name = luaL_checkstring(L, 2);
+    if (r->x) {
+        lcws_push_header(L, cws_exchange_http(r->x), cws_exchange_head(r->x),
+                         name);
+        return 1;
+    }
+    (void)push_headers(L, r);
+    lua_getfield(L, -1, name);
+    return 1;
+}
+
+static int push_field(lua_State *L, const struct request *r, const char *name) {
+    static const char *const texts[] = {"method", "target", "path", "query",
+                                        "host"};
+    for (int i = METHOD; i <= HOST; i++)
+        if (strcmp(name, texts[i - METHOD]) == 0)
+            return push_text(L, r, i);
+    if (strcmp(name, "headers") == 0)
+        return push_headers(L, r);
+    if (strcmp(name, "remote") == 0)
+        return push_remote(L, r);
+    if (strcmp(name, "answered") == 0)
+        lua_pushboolean(L, !r->x);
+    else if (strcmp(name, "tls") == 0)
+        lua_pushboolean(L, false);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+/* Upvalue 1: the methods. */
+static int request_index(lua_State *L) {
+    struct request *r = check_request(L);
+    lua_settop(L, 2);
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL ||
+        lua_type(L, 2) != LUA_TSTRING)
+        return 1;
+    return push_field(L, r, lua_tostring(L, 2));
+}
+
+static int request_tostring(lua_State *L) {
+    struct request *r = check_request(L);
+    (void)push_text(L, r, METHOD);
+    (void)push_text(L, r, TARGET);
+    (void)push_remote(L, r);
+    lua_pushfstring(L, "cws.request: %s %s from %s", lua_tostring(L, -3),
+                    lua_tostring(L, -2), lua_tostring(L, -1));
+    return 1;
+}
+
+/* --- answering ---------------------------------------------------------------
+ */
+
+/* nil, message, kind for a request that is out of our hands. */
+static int over(lua_State *L, const struct request *r, const char *what) {
+    if (r->too_late)
+        return lcws_fail(L, CWS_ECLOSED, 0,
+                         "%s: the handler took longer than handler_timeout",
+                         what);
+    return lcws_fail(L, CWS_EUSAGE, 0, "%s: the request is answered already",
+                     what);
+}
+
+static struct cws_span span_at(lua_State *L, int index) {
+    struct cws_span span;
+    span.data = lua_tolstring(L, index, &span.len);
+    if (!span.data)
+        span = (struct cws_span){"", 0};
+    return span;
+}
+
+/* request, status, fields, body */
+static int request_respond(lua_State *L) {
+    struct request *r = check_request(L);
+    lua_Integer status = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, status >= 200 && status <= 999, 2,
+                  "status from 200 to 999 expected");
+    lua_settop(L, 4);
+    luaL_optstring(L, 4, "");
+    lcws_push_fields(L, 3, "respond"); /* 5 */
+    if (!r->x)
+        return over(L, r, "respond");
+    keep_texts(L, r);
+    struct cws_exchange *x = r->x;
+    r->x = NULL;
+    cws_exchange_respond(x, (int)status, span_at(L, 5), span_at(L, 4));
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* --- upgrading ---------------------------------------------------------------
+ */
+
+static int refused(lua_State *L, int status, const char *why) {
+    return lcws_fail(L, CWS_EHANDSHAKE, status, "handshake: %s", why);
+}
+
+static int request_check_upgrade(lua_State *L) {
+    struct request *r = check_request(L);
+    struct cws_upgrade upgrade;
+    const char *why;
+    if (!r->x)
+        return over(L, r, "upgrade");
+    int status = cws_exchange_check(r->x, &upgrade, &why);
+    cws_upgrade_free(&upgrade);
+    if (status)
+        return refused(L, status, why);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int request_offered_protocols(lua_State *L) {
+    struct request *r = check_request(L);
+    struct cws_span element;
+    size_t at = 0;
+    lua_newtable(L);
+    if (!r->x)
+        return 1;
+    lcws_push_header(L, cws_exchange_http(r->x), cws_exchange_head(r->x),
+                     "Sec-WebSocket-Protocol");
+    struct cws_span list = span_at(L, -1);
+    for (lua_Integer i = 1; cws_http_list_next(list, &at, &element) == CWS_ITEM;
+         i++) {
+        push_span(L, element);
+        lua_rawseti(L, -3, i);
+    }
+    lua_pop(L, 1);
+    return 1;
+}
+
+static int request_same_origin(lua_State *L) {
+    struct request *r = check_request(L);
+    if (!r->x)
+        return 0;
+    const char *head = cws_exchange_head(r->x);
+    const struct cws_http *http = cws_exchange_http(r->x);
+    const struct cws_http_field *origin =
+        cws_http_find(http, head, "Origin", 0);
+    bool same = !origin;
+    if (origin && !cws_http_find(http, head, "Origin", 1))
+        same = cws_handshake_same_origin(cws_http_span(head, origin->value),
+                                         cws_exchange_request(r->x)->host);
+    lua_pushboolean(L, same);
+    return 1;
+}
+
+/* The switch itself: 0, or an error of layer 2 after which x has answered. The
+ * new userdata is at the top of the stack. */
+static int switch_over(lua_State *L, struct request *r,
+                       struct cws_options *options, struct cws_conn **conn) {
+    struct cws_upgrade upgrade;
+    const char *why;
+    struct cws_exchange *x = r->x;
+    int err = CWS_EINTERNAL;
+    r->x = NULL;
+    if (cws_exchange_check(x, &upgrade, &why) == 0)
+        err = cws_exchange_upgrade(x, &upgrade, span_at(L, 2), span_at(L, 5),
+                                   options, &lcws_ws_events, NULL, conn);
+    else
+        cws_exchange_refuse(x, 500, NULL);
+    cws_upgrade_free(&upgrade);
+    cws_options_drop(options);
+    return err;
+}
+
+/* request, protocol, fields, options */
+static int request_switch(lua_State *L) {
+    struct request *r = check_request(L);
+    struct cws_conn *conn;
+    lua_settop(L, 4);
+    size_t len;
+    const char *protocol = luaL_optlstring(L, 2, "", &len);
+    luaL_argcheck(L, !len || cws_http_is_token(protocol, len), 2,
+                  "token expected");
+    lcws_push_fields(L, 3, "upgrade"); /* 5 */
+    if (!r->x)
+        return over(L, r, "upgrade");
+    keep_texts(L, r);
+    struct lcws_ws *ws = lcws_ws_new(L, r->s); /* 6 */
+    lua_pushvalue(L, 6);
+    lua_setiuservalue(L, 1, WS);
+    struct cws_options *options = lcws_check_options(
+        L, 4, "upgrade", cws_listener_options(cws_exchange_listener(r->x)));
+    int err = switch_over(L, r, options, &conn);
+    if (err < 0)
+        return lcws_fail(L, err, 0, "handshake: %s",
+                         err == CWS_EMEMORY ? "out of memory" : "failed");
+    r->ws = ws;
+    lcws_ws_set(L, 6, ws, conn, span_at(L, 2));
+    lua_settop(L, 6);
+    return 1;
+}
+
+/* --- opening -----------------------------------------------------------------
+ */
+
+void lcws_open_request(lua_State *L) {
+    static const luaL_Reg methods[] = {
+        {"header", request_header},
+        {"respond", request_respond},
+        {"check_upgrade", request_check_upgrade},
+        {"offered_protocols", request_offered_protocols},
+        {"same_origin", request_same_origin},
+        {"switch", request_switch},
+        {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__tostring", request_tostring},
+                                    {NULL, NULL}};
+    lcws_new_class(L, LCWS_REQUEST, methods, meta);
+    luaL_getmetatable(L, LCWS_REQUEST);
+    lua_getfield(L, -1, "__index");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, "request");
+    lua_pushcclosure(L, request_index, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}
