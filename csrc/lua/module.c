@@ -43,6 +43,15 @@ static int l_time(lua_State *L) {
     return 2;
 }
 
+/* What is open, for tests that look for leaks: connections, requests, dials,
+ * listeners and resolutions of the loop; and tasks. */
+static int l_counts(lua_State *L) {
+    struct lcws *s = lcws_peek(L);
+    lua_pushinteger(L, s->loop ? (lua_Integer)s->loop->live : 0);
+    lua_pushinteger(L, (lua_Integer)s->tasks);
+    return 2;
+}
+
 /* --- layer 1
  * ------------------------------------------------------------------- */
 
@@ -79,11 +88,15 @@ static int l_is_value(lua_State *L) {
 __attribute__((visibility("default"))) int luaopen_cws_core(lua_State *L);
 
 int luaopen_cws_core(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"versions", l_versions}, {"now", l_now},
-        {"time", l_time},         {"reason", l_reason},
-        {"escape", l_escape},     {"is_token", l_is_token},
-        {"is_value", l_is_value}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"versions", l_versions},
+                                         {"now", l_now},
+                                         {"time", l_time},
+                                         {"reason", l_reason},
+                                         {"escape", l_escape},
+                                         {"is_token", l_is_token},
+                                         {"is_value", l_is_value},
+                                         {"counts", l_counts},
+                                         {NULL, NULL}};
     luaL_checkversion(L);
     if (loaded == 0)
         loaded = lcws_clock();

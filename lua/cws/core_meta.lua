@@ -136,10 +136,6 @@ function server:count() end
 ---@return true? ok, string? message, cws.kind? kind
 function server:wait_idle(timeout) end
 
----Waits until stop_listening was called.
----@return true? ok, string? message, cws.kind? kind
-function server:wait_stopped() end
-
 ---@class cws.core.request: cws.request
 ---@field method string
 ---@field target string raw
@@ -148,7 +144,7 @@ function server:wait_stopped() end
 ---@field host string
 ---@field remote string "127.0.0.1:50000"
 ---@field tls boolean
----@field headers table<string, string> lower-case names; lookup in any case; built on first use. After upgrade only when it was used before
+---@field headers table<string, string> lower-case names; lookup in any case; built on first use. Raises once the request is answered or upgraded, unless it was used before
 ---@field answered boolean
 local request = {}
 
@@ -228,9 +224,9 @@ function core.is_token(text) end
 ---@return boolean
 function core.is_value(text) end
 
----Raises with what is wrong, else returns its parts.
----@param url string
----@return boolean secure, string host, integer port, string target
-function core.check_url(url) end
+---What is open on the loop (connections, requests, dials, listeners), and how
+---many tasks have not ended.
+---@return integer live, integer tasks
+function core.counts() end
 
 return core
