@@ -6,6 +6,7 @@
 #include <lua.h>
 
 #include "../cws.h"
+#include "testing.h"
 
 void cws_testing_open_session(lua_State *L);
 
@@ -25,6 +26,10 @@ int luaopen_cws_testing(lua_State *L) {
     static const luaL_Reg functions[] = {{"alloc_fail", alloc_fail},
                                          {NULL, NULL}};
     luaL_newlib(L, functions);
+    cws_testing_open_base(L);
+    cws_testing_open_extension(L);
+    cws_testing_open_handshake(L);
+    cws_testing_open_http(L);
     cws_testing_open_session(L);
     return 1;
 }
