@@ -32,7 +32,7 @@ static bool grow(struct cws_buf *b, size_t need) {
 
 uint8_t *cws_buf_room(struct cws_buf *b, size_t more) {
     size_t len = cws_buf_len(b);
-    if (more > SIZE_MAX - len)
+    if (more > SIZE_MAX - b->tail)
         return NULL;
     if (b->data && b->cap - b->tail >= more)
         return b->data + b->tail;
