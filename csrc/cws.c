@@ -59,10 +59,17 @@ int cws_error_set(struct cws_error *error, enum cws_err err, int code,
 
 /* --- escaping ------------------------------------------------------------- */
 
+/* U+0080 to U+009F: control characters too, and U+009B does what ESC [ does. */
+static bool is_c1(const uint8_t *data, size_t len) {
+    return len >= 2 && data[0] == 0xC2 && data[1] < 0xA0;
+}
+
 /* Length of the UTF-8 character at the start of data, or 0. */
 static size_t character(const uint8_t *data, size_t len) {
     size_t n = data[0] < 0xC2 ? 0 : data[0] < 0xE0 ? 2 : data[0] < 0xF0 ? 3 : 4;
-    return n && n <= len && cws_utf8_valid(data, n) ? n : 0;
+    if (!n || n > len || is_c1(data, len))
+        return 0;
+    return cws_utf8_valid(data, n) ? n : 0;
 }
 
 static size_t plain(const uint8_t *data, size_t len, bool keep_utf8) {

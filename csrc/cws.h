@@ -105,7 +105,7 @@ const char *cws_close_text(int code);
 /*
  * Escapes for a log line or an error text: bytes outside 0x20..0x7E and the
  * backslash become \xNN (the backslash stays when keep_utf8 is set and valid
- * UTF-8 above 0x7F stays too). Writes at most cap - 1 bytes and a NUL, never
+ * UTF-8 above 0x9F stays too). Writes at most cap - 1 bytes and a NUL, never
  * half an escape. Returns the bytes written without the NUL.
  */
 size_t cws_escape(char *out, size_t cap, const char *data, size_t len,
