@@ -5,7 +5,6 @@
 #include "binding.h"
 
 #include <openssl/crypto.h>
-#include <string.h>
 #include <time.h>
 
 #include "../proto/deflate.h"
@@ -22,7 +21,7 @@ static double loaded; /* monotonic seconds; of the first Lua state */
 
 static int l_versions(lua_State *L) {
     lua_pushliteral(L, CWS_VERSION);
-    lua_pushstring(L, LUA_RELEASE + strlen("Lua "));
+    lua_pushstring(L, &LUA_RELEASE[sizeof "Lua " - 1]);
     lua_pushfstring(L, "%d.%d", ev_version_major(), ev_version_minor());
     lua_pushstring(L, OpenSSL_version(OPENSSL_VERSION_STRING));
     lua_pushstring(L, cws_deflate_version());

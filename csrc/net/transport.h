@@ -19,8 +19,8 @@ struct cws_transport_ops {
     /* Bytes read; 0 at the end of the stream; CWS_TRANSPORT_AGAIN; CWS_EIO or
      * CWS_ETLS with t->error. EINTR is handled inside. */
     ssize_t (*read)(struct cws_transport *t, void *data, size_t len);
-    /* Bytes taken (1 or more); CWS_TRANSPORT_AGAIN; CWS_EIO, CWS_ETLS. Raises no
-     * SIGPIPE. At most CWS_TRANSPORT_IOV parts. */
+    /* Bytes taken (1 or more); CWS_TRANSPORT_AGAIN; CWS_EIO, CWS_ETLS. Raises
+     * no SIGPIPE. At most CWS_TRANSPORT_IOV parts. */
     ssize_t (*write)(struct cws_transport *t, const struct iovec *iov,
                      int count);
     /* Ends the write side (FIN, close_notify). Best effort. */

@@ -40,7 +40,7 @@ int cws_handshake_request(const struct cws_http *http, const char *head,
 /* An upgrade request that was checked. Spans borrow from the head. */
 struct cws_upgrade {
     struct cws_span key;
-    struct cws_span origin; /* data NULL when there is no Origin field */
+    struct cws_span origin;    /* data NULL when there is no Origin field */
     struct cws_buf protocols;  /* the offered ones joined by ", "; owned */
     struct cws_buf extensions; /* likewise; owned */
 };
@@ -66,9 +66,8 @@ bool cws_handshake_same_origin(struct cws_span origin, struct cws_span host);
  * zero or more complete lines, each with CRLF. 0, CWS_EMEMORY, CWS_EINTERNAL.
  */
 int cws_handshake_write_101(struct cws_buf *out, struct cws_span key,
-                            struct cws_span protocol,
-                            struct cws_span extension, struct cws_span fields,
-                            int64_t now);
+                            struct cws_span protocol, struct cws_span extension,
+                            struct cws_span fields, int64_t now);
 
 /*
  * Appends the head of any other answer: status line, Date, Connection: close,
@@ -87,7 +86,7 @@ struct cws_handshake_offer {
     struct cws_span authority;
     struct cws_span target;
     struct cws_span key;
-    struct cws_span protocols;  /* joined by ", " */
+    struct cws_span protocols; /* joined by ", " */
     struct cws_span extensions;
     struct cws_span fields; /* complete lines with CRLF */
 };

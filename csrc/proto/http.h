@@ -13,7 +13,7 @@
 #include "../cws.h"
 
 #define CWS_HTTP_FIELDS_MAX 100
-#define CWS_HTTP_LINE_MAX 8192   /* request or status line, without CRLF */
+#define CWS_HTTP_LINE_MAX 8192    /* request or status line, without CRLF */
 #define CWS_HTTP_HEADER_MAX 16384 /* all field lines, with their CRLF */
 
 /* Offset and length within the head. */

@@ -25,8 +25,7 @@ struct cws_url {
 
 /* host[:port], nothing else. An empty port ("a:") counts as missing. Returns
  * false on anything RFC 3986 does not allow (userinfo is refused). */
-bool cws_url_authority(const char *text, size_t len,
-                       struct cws_authority *out);
+bool cws_url_authority(const char *text, size_t len, struct cws_authority *out);
 
 /*
  * A ws:// or wss:// URL (http and https are taken too when allow_http).
