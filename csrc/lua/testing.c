@@ -32,5 +32,6 @@ int luaopen_cws_testing(lua_State *L) {
     cws_testing_open_http(L);
     cws_testing_open_process(L);
     cws_testing_open_session(L);
+    cws_testing_open_socket(L);
     return 1;
 }

@@ -16,6 +16,7 @@ void cws_testing_open_extension(lua_State *L);
 void cws_testing_open_handshake(lua_State *L);
 void cws_testing_open_http(lua_State *L);
 void cws_testing_open_process(lua_State *L);
+void cws_testing_open_socket(lua_State *L);
 
 /* The string at `index`, which is replaced by its copy; data is NULL where
  * there is none. Valid as long as the stack slot. */

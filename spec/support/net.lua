@@ -41,6 +41,8 @@ function M.guard()
   end)
   busted.after_each(function()
     cws.log = log
+    local raw = package.loaded["spec.support.raw"]
+    if raw then raw.close_all() end
     settle(live, tasks, 3 * M.slow)
     local now_live, now_tasks = core.counts()
     assert.same({ live, tasks }, { now_live, now_tasks }, "open objects and tasks that a test left")
@@ -119,7 +121,7 @@ function M.pair(fn, options)
   if not ok then error(err, 0) end
 end
 
--- --- raw sockets ------------------------------------------------------------
+-- --- the log ----------------------------------------------------------------
 
 ---Collects what cws.log is given; the guard puts the old one back.
 ---@return string[]
