@@ -51,14 +51,10 @@ def build_go():
 
 
 def bun():
-    if not os.path.exists(os.path.join(MODULES, "bun", "package.json")) and shutil.which("npm"):
-        run(["npm", "install", "--prefix", os.path.join(TOP, "build"), "--no-save", "--no-audit",
-             "--no-fund", "bun@1", "ws@8"])
-    for path in ("bun/bin/bun.exe", "bun/bin/bun", ".bin/bun", "@oven/bun-linux-x64/bin/bun"):
-        path = os.path.join(MODULES, path)
-        if os.path.exists(path) and run([path, "--version"]).returncode == 0:
-            return path
-    return None
+    script = ["sh", os.path.join("tools", "needs.sh")]
+    if shutil.which("npm"):
+        run([*script, "node-modules"], cwd=TOP)
+    return run([*script, "bun"], cwd=TOP).stdout.strip() or None
 
 
 def lua_http():
@@ -93,8 +89,8 @@ def peers():
     add("gorilla", go, [go], "deflate")
     lws = compile_c("lws", ["-lwebsockets"])
     add("lws", lws, [lws])
-    python = run(["python3", "-c", "import websockets"]).returncode == 0
-    add("python", python, ["python3", os.path.join(PEERS, "python.py")])
+    python = run(["sh", os.path.join("tools", "needs.sh"), "python"], cwd=TOP).stdout.strip()
+    add("python", python, [python, os.path.join(PEERS, "python.py")])
     add("lua-http", lua_http(), [LUA, os.path.join(PEERS, "lua_http.lua")], environment=lua_http_env())
     return table
 

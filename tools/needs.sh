@@ -6,11 +6,16 @@
 #   needs.sh install GROUP...  installs it on Debian and Ubuntu, else as check
 #   needs.sh lua               prints the name of a Lua 5.4 interpreter
 #   needs.sh lua-cflags        prints the compiler flags for its headers
+#   needs.sh python            prints a Python that has websockets
+#   needs.sh bun               prints the Bun that install brought, if it did
+#   needs.sh chromium          prints a Chromium, or a browser made from it
+#   needs.sh node-modules      installs into build/node_modules
 #
 # Groups: build test lint asan fuzz valgrind. Nothing that is installed here
 # changes which Lua `lua` is.
 set -u
 cc=${CC:-cc}
+node_modules="ws@8 playwright-core@1 bun@1"
 
 # group|what|Debian, Ubuntu|Fedora|Alpine|Arch|macOS
 table() {
@@ -42,6 +47,31 @@ find_lua() {
             echo "$name"
             return 0
         fi
+    done
+    return 1
+}
+
+# The first python3 on PATH may be one that does not see the system's packages.
+find_python() {
+    for name in ${PYTHON:-} python3 /usr/bin/python3 /opt/homebrew/bin/python3; do
+        "$name" -c 'import websockets' 2>/dev/null && echo "$name" && return 0
+    done
+    return 1
+}
+
+find_chromium() {
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$name" && return 0
+    done
+    return 1
+}
+
+# Its package puts the program in its place with a script; where npm runs no
+# scripts it stays in the package that came with it.
+find_bun() {
+    for path in build/node_modules/bun/bin/bun.exe \
+        build/node_modules/@oven/bun-*/bin/bun; do
+        "$path" --version >/dev/null 2>&1 && echo "$(pwd)/$path" && return 0
     done
     return 1
 }
@@ -78,7 +108,7 @@ inc() { # inc DIR: the flag for it, or nothing
 
 has() {
     case $1 in
-    'a C compiler') echo 'int main(void) { return 0; }' | compiles ;;
+    'a C compiler') echo '#include <stdio.h>' | compiles ;;
     'the Lua 5.4 interpreter') find_lua >/dev/null ;;
     'lua.h of Lua 5.4') find_lua_cflags >/dev/null ;;
     'ev.h of libev')
@@ -93,7 +123,8 @@ has() {
     'busted for Lua 5.4')
         lua=$(find_lua) && "$lua" -e 'require "busted.runner"' 2>/dev/null
         ;;
-    'websockets for Python') python3 -c 'import websockets' 2>/dev/null ;;
+    'websockets for Python') find_python >/dev/null ;;
+    chromium) find_chromium >/dev/null ;;
     'clang with libFuzzer')
         probe=${TMPDIR:-/tmp}/cws-fuzzer.$$
         echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n);
@@ -199,6 +230,11 @@ tell_extra() { # what the package manager alone does not do
     case $1 in
     *'|luarocks|'*) echo "  and then: luarocks --lua-version 5.4 install busted" ;;
     esac
+    case $(system)$1 in
+    macos*'|websockets for Python|'*)
+        echo "  and then: python3 -m pip install websockets"
+        ;;
+    esac
 }
 
 check() {
@@ -219,15 +255,19 @@ apt_install() { # apt_install PACKAGE...
             --no-install-recommends "$@"
 }
 
+# All at once: npm takes away what a call does not name.
 install_node_modules() {
-    for name in ws playwright-core; do
-        [ -f "build/node_modules/$name/package.json" ] || break
+    missing_modules=
+    for name in $node_modules; do
+        [ -f "build/node_modules/${name%@*}/package.json" ] ||
+            missing_modules="$missing_modules $name"
     done
-    [ -f "build/node_modules/$name/package.json" ] && return 0
+    [ -n "$missing_modules" ] || return 0
     mkdir -p build
-    echo "installing into build/node_modules: ws playwright-core"
+    echo "installing into build/node_modules:$missing_modules"
+    # shellcheck disable=SC2086
     npm install --prefix build --no-save --no-audit --no-fund --loglevel=error \
-        ws@8 playwright-core@1
+        $node_modules
 }
 
 install() {
@@ -258,6 +298,10 @@ check) check ;;
 install) install ;;
 lua) find_lua || { groups=build && check; } ;;
 lua-cflags) find_lua_cflags ;;
+python) find_python ;;
+bun) find_bun ;;
+chromium) find_chromium ;;
+node-modules) install_node_modules ;;
 has) has "$*" ;;
 *)
     echo "needs.sh: unknown verb: $verb" >&2

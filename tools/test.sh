@@ -5,14 +5,19 @@
 # that takes longer is ended and has failed), TEST_FLAGS (for busted).
 #
 # The specs find in the environment: CWS_LUA (the interpreter to start for a
-# program under test; lua5.4 on PATH is the same), CWS_MODE (the word above) and
-# CWS_BUILD (the folder that holds cws/core.so).
+# program under test; lua5.4 on PATH is the same), CWS_MODE (the word above),
+# CWS_BUILD (the folder that holds cws/core.so), and of the peers CWS_PYTHON (one
+# that has websockets), CWS_CHROMIUM and CWS_BUN (empty: there is none).
 set -eu
 mode=$1
 top=$(pwd)
 tree=$top
 lua=$(command -v "$(sh tools/needs.sh lua)")
 node_modules=$top/build/node_modules
+CWS_PYTHON=$(sh tools/needs.sh python || true)
+CWS_CHROMIUM=$(sh tools/needs.sh chromium || true)
+CWS_BUN=$(sh tools/needs.sh bun || true)
+export CWS_PYTHON CWS_CHROMIUM CWS_BUN
 
 # A tree of links in which build/ is the instrumented one, so that the examples,
 # which look for build/ beside themselves, use it too.
