@@ -193,9 +193,10 @@ static enum cws_parse line(struct cws_http *http, const char *data, size_t at,
 static enum cws_parse over_limit(struct cws_http *http, size_t end,
                                  bool complete) {
     if (http->state == START) {
-        size_t len = end - http->line;
-        return len > http->limits.line ? bad(http, 414, "request line too long")
-                                       : CWS_MORE;
+        if (end - http->line <= http->limits.line)
+            return CWS_MORE;
+        return http->response ? bad(http, 431, "status line too long")
+                              : bad(http, 414, "request line too long");
     }
     size_t bytes = end - http->header + (complete ? 2 : 0);
     bool empty = end == http->line;
@@ -216,12 +217,14 @@ enum cws_parse cws_http_parse(struct cws_http *http, const char *data,
         const char *end = memchr(data + i, '\n', len - i);
         const char *stop = end ? end : data + len;
         const char *cr = memchr(data + i, '\r', (size_t)(stop - data) - i);
-        /* RFC 9112 2.2: a bare CR is invalid; a bare LF we refuse as well */
-        if (cr && cr + 1 < stop)
-            return bad(http, 400, "bare CR");
+        bool bare = cr && cr + 1 < stop;
         size_t content = (size_t)((cr ? cr : stop) - data);
-        if (over_limit(http, content, end != NULL) == CWS_BAD)
+        /* the first byte that is wrong decides, however the input is cut */
+        if (over_limit(http, content, end && !bare) == CWS_BAD)
             return CWS_BAD;
+        /* RFC 9112 2.2: a bare CR is invalid; a bare LF we refuse as well */
+        if (bare)
+            return bad(http, 400, "bare CR");
         if (!end) { /* a CR at the end is looked at again */
             http->scanned = content;
             return CWS_MORE;
