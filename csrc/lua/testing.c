@@ -8,8 +8,6 @@
 #include "../cws.h"
 #include "testing.h"
 
-void cws_testing_open_session(lua_State *L);
-
 /* alloc_fail(n [, all]): the n-th allocation from now on fails (0: none), and
  * all later ones. Returns how many were asked for since the last call. */
 static int alloc_fail(lua_State *L) {
@@ -27,6 +25,7 @@ int luaopen_cws_testing(lua_State *L) {
                                          {NULL, NULL}};
     luaL_newlib(L, functions);
     cws_testing_open_base(L);
+    cws_testing_open_deflate(L);
     cws_testing_open_extension(L);
     cws_testing_open_handshake(L);
     cws_testing_open_http(L);

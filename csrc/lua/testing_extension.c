@@ -22,7 +22,7 @@ static uint8_t bits(lua_State *L, int index, const char *name) {
     return n;
 }
 
-static struct cws_deflate_params params(lua_State *L, int index) {
+struct cws_deflate_params cws_testing_params(lua_State *L, int index) {
     luaL_checktype(L, index, LUA_TTABLE);
     struct cws_deflate_params p = {
         .server_no_context_takeover =
@@ -55,7 +55,7 @@ static int valid(lua_State *L) {
  * with the kind when memory is out */
 static int negotiate(lua_State *L) {
     struct cws_span list = cws_testing_span(L, 1);
-    struct cws_deflate_params mine = params(L, 2), agreed;
+    struct cws_deflate_params mine = cws_testing_params(L, 2), agreed;
     memset(&agreed, 0xEE, sizeof agreed);
     if (!cws_extension_negotiate(list, &mine, &agreed))
         return 0;
@@ -71,7 +71,7 @@ static int negotiate(lua_State *L) {
 /* extension_offer(wish) -> the field's value, or nil and the kind */
 static int offer(lua_State *L) {
     struct cws_buf out = {0};
-    struct cws_deflate_params wish = params(L, 1);
+    struct cws_deflate_params wish = cws_testing_params(L, 1);
     return cws_testing_result(L, &out, cws_extension_write_offer(&wish, &out));
 }
 
@@ -84,7 +84,7 @@ static int check_answer(lua_State *L) {
     bool offers = !lua_isnoneornil(L, 2);
     memset(&agreed, 0xEE, sizeof agreed);
     if (offers)
-        offered = params(L, 2);
+        offered = cws_testing_params(L, 2);
     int n = cws_extension_check_answer(list, offers ? &offered : NULL, &agreed,
                                        &why);
     if (n < 0) {

@@ -17,9 +17,9 @@
 
 #include <string.h>
 
-#include "../proto/deflate.h"
 #include "../proto/mask.h"
 #include "../proto/session.h"
+#include "testing.h"
 
 #define SESSION "cws.testing.session"
 
@@ -43,8 +43,6 @@ struct feeding {
     int buffer; /* stack slot that keeps the input alive */
 };
 
-void cws_testing_open_session(lua_State *L);
-
 static struct testing_session *check(lua_State *L) {
     struct testing_session *self = luaL_checkudata(L, 1, SESSION);
     luaL_argcheck(L, self->live, 1, "freed");
@@ -59,34 +57,6 @@ static size_t limit_field(lua_State *L, const char *name) {
         value = (size_t)luaL_checkinteger(L, -1);
     lua_settop(L, 2);
     return value;
-}
-
-static int int_field(lua_State *L, const char *name, int otherwise) {
-    if (lua_getfield(L, 3, name) != LUA_TNIL)
-        otherwise = (int)luaL_checkinteger(L, -1);
-    lua_pop(L, 1);
-    return otherwise;
-}
-
-static bool bool_field(lua_State *L, const char *name) {
-    lua_getfield(L, 3, name);
-    bool value = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return value;
-}
-
-/* The table at index 3. */
-static struct cws_deflate_config deflate_config(lua_State *L,
-                                                enum cws_role role) {
-    struct cws_deflate_config config = {.role = role};
-    config.params = (struct cws_deflate_params){
-        bool_field(L, "server_no_context_takeover"),
-        bool_field(L, "client_no_context_takeover"),
-        (uint8_t)int_field(L, "server_max_window_bits", 15),
-        (uint8_t)int_field(L, "client_max_window_bits", 15)};
-    config.level = int_field(L, "level", -1);
-    config.memory_level = int_field(L, "memory", 8);
-    return config;
 }
 
 static void release(struct testing_session *self) {
@@ -119,7 +89,8 @@ static int new_session(lua_State *L) {
     self->limits = limits;
     struct cws_deflate *deflate = NULL;
     if (deflated) {
-        struct cws_deflate_config config = deflate_config(L, role);
+        struct cws_deflate_config config =
+            cws_testing_deflate_config(L, 3, role);
         if (!(self->pool = cws_deflate_pool_new()) ||
             !(deflate = cws_deflate_new(&config, self->pool)))
             return no_memory(L);

@@ -370,19 +370,21 @@ static enum cws_parse unpack_all(struct cws_deflate *d, const uint8_t **data,
     }
 }
 
-/* The tail, and what must be true after it. A message that ends with a block
- * with BFINAL set is complete for DEFLATE: the tail is beyond its end. */
+/* The tail is the rest of an empty block: nothing comes out of it. Where it
+ * would fill up a block that was cut, the message was not complete. A message
+ * that ends with a block with BFINAL set is complete for DEFLATE, and the tail
+ * beyond its end. */
 static enum cws_parse finish(struct cws_deflate *d, struct cws_buf *out,
-                             size_t *room) {
+                             size_t room) {
     const uint8_t *data = tail + d->tail;
-    size_t len = sizeof tail - d->tail;
+    size_t len = sizeof tail - d->tail, left = room;
     if (!d->final || d->tail) {
-        enum cws_parse result = unpack_all(d, &data, &len, out, room);
+        enum cws_parse result = unpack_all(d, &data, &len, out, &left);
         d->tail = (uint8_t)(sizeof tail - len);
-        if (result != CWS_ITEM)
+        if (result == CWS_BAD || (result == CWS_MORE && left == room))
             return result;
     }
-    if (!between_blocks(d))
+    if (left != room || !between_blocks(d))
         return bad(d, CWS_EPROTOCOL);
     d->tail = 0;
     end(d, &d->in);
@@ -403,7 +405,7 @@ enum cws_parse cws_deflate_expand(struct cws_deflate *d, const uint8_t **data,
         if (result != CWS_ITEM)
             return result;
     }
-    return last ? finish(d, out, &room) : CWS_ITEM;
+    return last ? finish(d, out, room) : CWS_ITEM;
 }
 
 bool cws_deflate_available(void) {
