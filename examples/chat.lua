@@ -18,7 +18,8 @@ if exists("/../lua/cws/init.lua") and exists("/../build/cws/core.so") then
 end
 local found, cws = pcall(require, "cws")
 if not found then
-  io.stderr:write("cannot load cws (in a checkout run `make` first): ", tostring(cws):match("[^\n]*"), "\n")
+  io.stderr:write("cannot load cws: ", (tostring(cws):match("[^\n]*"):gsub(":$", "")),
+    " (run `make` in its checkout, `make install` to use it elsewhere)\n")
   os.exit(1)
 end
 

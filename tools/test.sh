@@ -20,12 +20,16 @@ CWS_BUN=$(sh tools/needs.sh bun || true)
 export CWS_PYTHON CWS_CHROMIUM CWS_BUN
 
 # A tree of links in which build/ is the instrumented one, so that the examples,
-# which look for build/ beside themselves, use it too.
+# which look for build/ beside themselves, use it too: their folder is no link,
+# because "examples/.." would be the one that it leads to.
 link_tree() {
     tree=$top/build/$1
     for entry in "$top"/*; do
         [ "$entry" = "$top/build" ] || ln -sfn "$entry" "$tree/"
     done
+    rm -rf "$tree/examples"
+    mkdir "$tree/examples"
+    ln -s "$top"/examples/* "$tree/examples/"
     ln -sfn "$top/.busted" "$tree/.busted"
     [ ! -d "$node_modules" ] || ln -sfn "$node_modules" "$tree/build/"
 }
