@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define HOST_MAX 256
@@ -72,6 +73,22 @@ static int copy_addresses(const struct addrinfo *list,
     return count;
 }
 
+/* RFC 6761 6.3: localhost and all names below it are this machine. */
+static bool is_localhost(const char *host) {
+    static const char name[] = "localhost";
+    size_t len = strlen(host), n = sizeof name - 1;
+    if (len < n || strcasecmp(host + len - n, name) != 0)
+        return false;
+    return len == n || host[len - n - 1] == '.';
+}
+
+/* For a system that knows no localhost (a container without /etc/hosts). */
+static int loopback(int port, union cws_address out[CWS_RESOLVE_MAX]) {
+    (void)cws_address_parse("127.0.0.1", port, &out[0]);
+    (void)cws_address_parse("::1", port, &out[1]);
+    return 2;
+}
+
 int cws_resolve_now(const char *host, int port, bool passive,
                     union cws_address out[CWS_RESOLVE_MAX], const char **why) {
     struct addrinfo hints = {0}, *list = NULL;
@@ -79,7 +96,12 @@ int cws_resolve_now(const char *host, int port, bool passive,
     snprintf(service, sizeof service, "%d", port);
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
+    bool local = is_localhost(host);
+    if (local)
+        host = "localhost";
     int error = getaddrinfo(*host ? host : NULL, service, &hints, &list);
+    if (error && local)
+        return loopback(port, out);
     if (error) {
         *why = why_text(error);
         return CWS_EDNS;
