@@ -34,6 +34,10 @@ $(CONFIG): tools/configure.sh tools/needs.sh
 
 # --- compile -----------------------------------------------------------------
 
+# V=1 shows the commands.
+Q := $(if $(filter 1,$(V)),,@)
+says = $(if $(filter 1,$(V)),@:,@echo '  $(1)')
+
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes $(if $(WERROR),-Werror)
 COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread \
@@ -65,24 +69,28 @@ modules: $(MODULES)
 
 $(B)/cws/core.so: $(call objects,$(CORE_SOURCES))
 	@mkdir -p $(@D)
-	$(CC) $(SHARED) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIB_PATHS) \
+	$(call says,LD $@)
+	$(Q)$(CC) $(SHARED) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIB_PATHS) \
 		-lev -lssl -lcrypto $(ZLIB) -lpthread
 
 $(B)/cws/testing.so: $(call objects,$(TESTING_SOURCES))
 	@mkdir -p $(@D)
-	$(CC) $(SHARED) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIB_PATHS) \
+	$(call says,LD $@)
+	$(Q)$(CC) $(SHARED) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIB_PATHS) \
 		-lcrypto $(ZLIB)
 
 # Layer 1 alone: with nothing but libc, libcrypto and zlib no symbol is open.
 proto: $(B)/proto.so
 $(B)/proto.so: $(call objects,$(PROTO_SOURCES))
-	$(CC) -shared -Wl,--no-undefined $(SANITIZE) $(LDFLAGS) -o $@ $^ \
+	$(call says,LD $@)
+	$(Q)$(CC) -shared -Wl,--no-undefined $(SANITIZE) $(LDFLAGS) -o $@ $^ \
 		$(LIB_PATHS) -lcrypto $(ZLIB)
 	@echo "layer 1 links alone: $@"
 
 $(B)/obj/%.o: csrc/%.c $(B)/obj/flags
 	@mkdir -p $(@D)
-	$(COMPILE) -MMD -MP $(INC_PATHS) $(if $(filter lua/%,$*),$(LUA_CFLAGS)) \
+	$(call says,CC $<)
+	$(Q)$(COMPILE) -MMD -MP $(INC_PATHS) $(if $(filter lua/%,$*),$(LUA_CFLAGS)) \
 		-c -o $@ $<
 
 # Rewritten only when the command changes, so that objects follow it.
@@ -146,7 +154,8 @@ fuzz-targets: $(patsubst %,build/fuzz/bin/%,$(FUZZ_TARGETS))
 build/fuzz/bin/%: csrc/fuzz/%.c $(PROTO_SOURCES) \
 		$(wildcard csrc/*.h csrc/proto/*.h csrc/fuzz/*.h)
 	@mkdir -p $(@D)
-	clang -std=c11 -D_GNU_SOURCE $(FUZZ_FLAGS) $(INC_PATHS) \
+	$(call says,CLANG $<)
+	$(Q)clang -std=c11 -D_GNU_SOURCE $(FUZZ_FLAGS) $(INC_PATHS) \
 		$(if $(filter no,$(HAVE_ZLIB)),-DCWS_NO_ZLIB) \
 		-o $@ $< $(PROTO_SOURCES) $(LIB_PATHS) -lcrypto $(ZLIB)
 
@@ -196,7 +205,7 @@ setup-valgrind:
 help:
 	@sed -n 's/^# help: \{0,1\}//p' Makefile
 
-# help: make                  build the module (build/cws/core.so)
+# help: make                  build the module (build/cws/core.so); V=1 shows how
 # help: make run              run the example server; ARGS='-addr :9000'
 # help: make test             everything a change must pass
 # help: make test T=ping      only the tests whose name matches
