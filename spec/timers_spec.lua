@@ -105,8 +105,9 @@ describe("signal", function()
   end)
 
   it("raises for a name that is none, and then watches nothing", function()
-    assert.error_matches(function() timers.signal("USR1", "NOPE") end, "bad argument")
-    assert.error_matches(function() timers.signal("KILL") end, "bad argument")
+    assert.error_matches(function() timers.signal("USR1", "NOPE") end,
+      "^bad argument #2 to 'signal' %(name of a signal that can be watched expected .*%)$")
+    assert.error_matches(function() timers.signal("KILL") end, "^bad argument #1 to 'signal' %(name of a signal")
     assert.error_matches(function() timers.signal() end, "bad argument #1 to 'signal' %(string expected, got no value%)")
     assert.is_false(timers.is_watched("USR1"))
   end)

@@ -100,7 +100,7 @@ function timers.signal(...)
     local ok, message = pcall(watch, source, deliver, name)
     if not ok then
       source:stop()
-      check.passed("signal", 1, false, message)
+      check.argument(i, "signal", tostring(message):match("%((.*)%)$") or tostring(message))
     end
   end
   return source
