@@ -158,8 +158,10 @@ describe("lines:", function()
   it("bare CR is refused, B035", function()
     all({
       "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\rX: y\r\n\r\n",
-      "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", "GET / HTTP/1.1\r\r\nHost: a\r\n\r\n", "GET /\r HTTP/1.1\r\nHost: a\r\n\r\n",
-      "GET / HTTP/1.1\r\nHost: a\r\n\r\r\n", "GET / HTTP/1.1\rHost: a\r\r", "GET / HTTP/1.1\r\nHost: a\r\nX:\r\rY: b\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", "GET / HTTP/1.1\r\r\nHost: a\r\n\r\n",
+      "GET /\r HTTP/1.1\r\nHost: a\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a\r\n\r\r\n", "GET / HTTP/1.1\rHost: a\r\r",
+      "GET / HTTP/1.1\r\nHost: a\r\nX:\r\rY: b\r\n\r\n",
     }, "400")
   end)
 
@@ -348,7 +350,8 @@ describe("status line:", function()
 
   it("a malformed one fails the handshake, B086", function()
     for _, line in ipairs({
-      "HTTP/1.1 1010 x", "HTTP/1.1 99 x", "HTTP/1.1 abc", "HTTP/2 101", "HTTP/2.0 101 x", "HTTP/3.1 101 x", "SSH-2.0-x", "",
+      "HTTP/1.1 1010 x", "HTTP/1.1 99 x", "HTTP/1.1 abc", "HTTP/2 101", "HTTP/2.0 101 x", "HTTP/3.1 101 x",
+      "SSH-2.0-x", "",
       "HTTP/1.1", "HTTP/1.1 ", "HTTP/1.1 10", "HTTP/1.1  101 x", "HTTP/1.1\t101 x", "HTTP/1.1 101\tx", "http/1.1 101 x",
       "HTTP/1.1 +10 x", "HTTP/1.1 1 1 x", "HTTP/1.1 101x", "HTTP/1.10 101 x", "HTTP/1.1 000 x", "HTTP/1.1 099 x",
       "HTTP/1.1 600 x", "HTTP/1.1 999 x", "HTTP/1.1 101 a\0b", "HTTP/1.1 101 a\x7f", "HTTP/1.1 101 \x1b[1m",

@@ -61,12 +61,11 @@ static int refuse(int status, const char **why, const char *text) {
 /* The absolute-form (RFC 9112 3.2.2): its authority wins over Host. */
 static bool split_absolute(struct cws_request *out) {
     struct cws_url url;
-    if (cws_url_parse(out->target.data, out->target.len, true, &url) ||
-        url.userinfo.len)
+    if (cws_url_parse(out->target.data, out->target.len, true, &url))
         return false;
     out->host = url.authority_text;
     out->target = url.target.len ? url.target : span_of("/");
-    return out->target.data[0] == '/';
+    return true;
 }
 
 static bool parse_target(struct cws_request *out, char *path) {
@@ -79,6 +78,8 @@ static bool parse_target(struct cws_request *out, char *path) {
     int n = cws_url_decode(text, size, path);
     if (n < 0)
         return false;
+    if (n == 0) /* an absolute-form with a query and no path */
+        path[n++] = '/';
     out->path = (struct cws_span){path, (size_t)n};
     out->query = (struct cws_span){mark ? mark + 1 : text + len,
                                    mark ? len - size - 1 : 0};
@@ -161,23 +162,40 @@ static int check_version(struct cws_span text, bool twice) {
     return value == 13 ? 0 : value > 255 ? 400 : 426;
 }
 
+static bool is_among(const struct cws_span *list, size_t count,
+                     struct cws_span element) {
+    for (size_t i = 0; i < count; i++)
+        if (list[i].len == element.len &&
+            memcmp(list[i].data, element.data, element.len) == 0)
+            return true;
+    return false;
+}
+
 /* RFC 6455 4.1 (10): tokens, "MUST all be unique strings". */
 static bool valid_protocols(struct cws_span list) {
-    struct cws_span element, other;
+    struct cws_span seen[CWS_HANDSHAKE_PROTOCOLS_MAX], element;
     size_t at = 0, count = 0;
     enum cws_parse result;
     while ((result = cws_http_list_next(list, &at, &element)) == CWS_ITEM) {
-        size_t again = 0;
-        for (size_t i = 0; i < count; i++) {
-            (void)cws_http_list_next(list, &again, &other);
-            if (other.len == element.len &&
-                memcmp(other.data, element.data, other.len) == 0)
-                return false;
-        }
-        if (++count > 64)
+        if (count == CWS_HANDSHAKE_PROTOCOLS_MAX ||
+            is_among(seen, count, element))
             return false;
+        seen[count++] = element;
     }
     return result == CWS_MORE;
+}
+
+/* The fields that are lists. */
+static int check_lists(const struct cws_http *http, const char *head,
+                       struct cws_upgrade *out, const char **why) {
+    if (join(http, head, "Sec-WebSocket-Protocol", &out->protocols) < 0 ||
+        join(http, head, "Sec-WebSocket-Extensions", &out->extensions) < 0)
+        return refuse(503, why, "out of memory");
+    if (!valid_protocols(buf_span(&out->protocols)))
+        return refuse(400, why, "malformed 'Sec-WebSocket-Protocol' header");
+    if (!cws_extension_valid(buf_span(&out->extensions)))
+        return refuse(400, why, "malformed 'Sec-WebSocket-Extensions' header");
+    return 0;
 }
 
 int cws_handshake_upgrade(const struct cws_http *http, const char *head,
@@ -208,15 +226,12 @@ int cws_handshake_upgrade(const struct cws_http *http, const char *head,
         return refuse(400, why,
                       "'Sec-WebSocket-Key' header must be base64 of "
                       "16 bytes");
+    /* RFC 6454 7.3: "MUST NOT include more than one Origin header field": which
+     * one is checked would be a guess */
     out->origin = value_of(http, head, "Origin", 0);
-    if (join(http, head, "Sec-WebSocket-Protocol", &out->protocols) < 0 ||
-        join(http, head, "Sec-WebSocket-Extensions", &out->extensions) < 0)
-        return refuse(503, why, "out of memory");
-    if (!valid_protocols(buf_span(&out->protocols)))
-        return refuse(400, why, "malformed 'Sec-WebSocket-Protocol' header");
-    if (!cws_extension_valid(buf_span(&out->extensions)))
-        return refuse(400, why, "malformed 'Sec-WebSocket-Extensions' header");
-    return 0;
+    if (value_of(http, head, "Origin", 1).data)
+        return refuse(400, why, "more than one 'Origin' header");
+    return check_lists(http, head, out, why);
 }
 
 void cws_upgrade_free(struct cws_upgrade *upgrade) {
@@ -243,7 +258,7 @@ bool cws_handshake_same_origin(struct cws_span origin, struct cws_span host) {
     struct cws_url url;
     struct cws_authority own;
     if (!origin.data || cws_url_parse(origin.data, origin.len, true, &url) ||
-        url.target.len || url.userinfo.len || (origin.data[0] | 0x20) != 'h' ||
+        url.target.len || (origin.data[0] | 0x20) != 'h' ||
         !cws_url_authority(host.data, host.len, &own))
         return false;
     int fallback = url.secure ? 443 : 80;
@@ -291,7 +306,7 @@ static void put_status(struct head *h, int status) {
 /* True when one of the complete lines in `fields` has that name. */
 static bool given(struct cws_span fields, const char *name) {
     size_t n = strlen(name);
-    const char *end = fields.data + fields.len;
+    const char *end = fields.len ? fields.data + fields.len : fields.data;
     for (const char *at = fields.data; at < end;) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         if (!stop)
@@ -307,7 +322,7 @@ static bool given(struct cws_span fields, const char *name) {
 
 static void put_date(struct head *h, struct cws_span fields, int64_t now) {
     char date[30];
-    if (fields.len && given(fields, "Date"))
+    if (given(fields, "Date"))
         return;
     cws_http_date(now, date);
     put_field(h, "Date", span_of(date));
@@ -317,7 +332,10 @@ int cws_handshake_write_101(struct cws_buf *out, struct cws_span key,
                             struct cws_span protocol, struct cws_span extension,
                             struct cws_span fields, int64_t now) {
     char accept[CWS_CRYPTO_ACCEPT_LEN + 1];
-    struct head h = {out, cws_crypto_accept(key.data, key.len, accept)};
+    struct head h = {out, 0};
+    int err = cws_crypto_accept(key.data, key.len, accept);
+    if (err < 0)
+        return err;
     put_status(&h, 101);
     put_date(&h, fields, now);
     put_text(&h, "Upgrade: websocket\r\nConnection: Upgrade\r\n");
@@ -428,9 +446,8 @@ int cws_handshake_check_response(const struct cws_http *http, const char *head,
     }
     if (value_of(http, head, "Sec-WebSocket-Extensions", 1).data)
         return unusable(why, "'Sec-WebSocket-Extensions' more than once");
-    if (join(http, head, "Sec-WebSocket-Extensions", extensions) < 0)
-        return unusable(why, "out of memory");
-    return 0;
+    *why = "out of memory";
+    return join(http, head, "Sec-WebSocket-Extensions", extensions);
 }
 
 bool cws_handshake_reserved(struct cws_span name) {

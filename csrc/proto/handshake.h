@@ -11,12 +11,16 @@
 #include "url.h"
 #include "extension.h"
 
+/* A request that offers more subprotocols is malformed. */
+#define CWS_HANDSHAKE_PROTOCOLS_MAX 64
+
 /* A request, understood. Spans borrow from the head or, for path, from the
  * caller's buffer. */
 struct cws_request {
     struct cws_span method;
     struct cws_span target; /* raw, origin-form (scheme and authority of an
-                               absolute-form are cut off) */
+                               absolute-form are cut off; what is left may
+                               start with '?') */
     struct cws_span path;   /* decoded, starts with '/' */
     struct cws_span query;  /* raw, without '?' */
     struct cws_span host;   /* host[:port]; the target's when it was absolute,
@@ -29,9 +33,9 @@ struct cws_request {
  * What every request must satisfy (RFC 9112 3.2, 6.1, 6.3; design: no bodies).
  * `path` has room for at least http->target.len + 1 bytes. Returns 0 and fills
  * *out, or the status to answer with (400, 405, 501) and a static text.
- * Order: form of target and Host 400, body 400, method 405 or 501.
- * 501 is for a method HTTP does not know, 405 for a known one that is neither
- * GET nor HEAD.
+ * Order: a method that HTTP does not know 501, Host 400, body 400, a method
+ * that is neither GET nor HEAD 405, form of the target 400 (last, because only
+ * then it must be a path: CONNECT and OPTIONS have forms of their own).
  */
 int cws_handshake_request(const struct cws_http *http, const char *head,
                           char *path, struct cws_request *out,
@@ -47,10 +51,11 @@ struct cws_upgrade {
 
 /*
  * The server's checks in the order of the design, section 4: HTTP/1.0 426,
- * method 405, Connection 400, Upgrade 426, version 400 or 426, key 400,
- * subprotocols or extensions malformed 400. Returns 0 and fills *out (to be
- * freed with cws_upgrade_free in any case), or the status and a static text
- * in gorilla's wording where it has one ("websocket: ..." is not included).
+ * method 405, Connection 400, Upgrade 426, version 400 or 426, key 400, more
+ * than one Origin 400, subprotocols or extensions malformed 400, memory out
+ * 503. Returns 0 and fills *out (to be freed with cws_upgrade_free in any
+ * case), or the status and a static text in gorilla's wording where it has one
+ * ("websocket: ..." is not included).
  */
 int cws_handshake_upgrade(const struct cws_http *http, const char *head,
                           struct cws_upgrade *out, const char **why);
@@ -96,8 +101,8 @@ int cws_handshake_write_request(struct cws_buf *out,
 /*
  * The client's checks of an answer with status 101 (4.1, items 2 to 6).
  * Returns 0 and fills protocol (empty when none), extensions, or
- * CWS_EHANDSHAKE with a static text. Extensions are only joined here; their
- * meaning is checked with cws_extension_check_answer.
+ * CWS_EHANDSHAKE or CWS_EMEMORY with a static text. Extensions are only joined
+ * here; their meaning is checked with cws_extension_check_answer.
  */
 int cws_handshake_check_response(const struct cws_http *http, const char *head,
                                  const struct cws_handshake_offer *offer,

@@ -273,12 +273,12 @@ enum cws_parse cws_http_list_next(struct cws_span list, size_t *at,
     while (i < list.len && list.data[i] != ',')
         i++;
     *at = i;
+    if (start == i)
+        return CWS_MORE;
     size_t end = i;
-    while (end > start && is_space(list.data[end - 1]))
+    while (is_space(list.data[end - 1]))
         end--;
     *element = (struct cws_span){list.data + start, end - start};
-    if (start == end)
-        return CWS_MORE;
     return cws_http_is_token(element->data, element->len) ? CWS_ITEM : CWS_BAD;
 }
 

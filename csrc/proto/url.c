@@ -1,5 +1,6 @@
 #include "url.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 static bool is_digit(char c) {
@@ -33,15 +34,14 @@ static bool valid_name(const char *text, size_t len) {
     return len > 0;
 }
 
-/* An IPv6 address as far as its characters go: connecting decides the rest. */
 static bool valid_ipv6(const char *text, size_t len) {
-    size_t colons = 0;
-    for (size_t i = 0; i < len; i++) {
-        colons += text[i] == ':';
-        if (text[i] != ':' && text[i] != '.' && hex(text[i]) < 0)
-            return false;
-    }
-    return colons >= 2 && len <= 45;
+    char copy[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+    if (len >= sizeof copy || memchr(text, 0, len))
+        return false;
+    memcpy(copy, text, len);
+    copy[len] = 0;
+    return inet_pton(AF_INET6, copy, &address) == 1;
 }
 
 /* "" is no port; -1 wrong, -2 out of range. */
@@ -152,13 +152,10 @@ const char *cws_url_parse(const char *text, size_t len, bool allow_http,
     while (end < len && text[end] != '/' && text[end] != '?')
         end++;
     out->target = (struct cws_span){text + end, len - end};
-    const char *at = end ? memchr(text, '@', end) : NULL;
-    if (at) {
-        size_t n = (size_t)(at - text);
-        out->userinfo = (struct cws_span){text, n};
-        text += n + 1;
-        end -= n + 1;
-    }
+    /* RFC 6455 section 3 has none, RFC 9110 4.2.4: "treat its presence as an
+     * error" */
+    if (end && memchr(text, '@', end))
+        return "user information";
     out->authority_text = (struct cws_span){text, end};
     return parse_authority(text, end, &out->authority);
 }

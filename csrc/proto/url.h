@@ -18,17 +18,18 @@ struct cws_url {
     bool secure; /* wss */
     struct cws_authority authority;
     struct cws_span authority_text; /* as it stands, for Host */
-    struct cws_span userinfo;       /* empty when absent */
     struct cws_span target;         /* path and query; may be empty, or start
                                        with '?': then "/" belongs before it */
 };
 
 /* host[:port], nothing else. An empty port ("a:") counts as missing. Returns
- * false on anything RFC 3986 does not allow (userinfo is refused). */
+ * false on anything RFC 3986 does not allow, on user information, and on what
+ * may stand in brackets but is no IPv6 address. */
 bool cws_url_authority(const char *text, size_t len, struct cws_authority *out);
 
 /*
- * A ws:// or wss:// URL (http and https are taken too when allow_http).
+ * A ws:// or wss:// URL (http and https are taken too when allow_http),
+ * without user information.
  * Returns NULL, or what is wrong with it as a static text for people
  * ("no host", "a space or control byte", "a fragment", "port out of range"…).
  */
