@@ -371,8 +371,8 @@ describe("deflate bad data:", function()
         refused(packed:sub(1, cut))
       end
     end
-    refused("\0\5\0\xfa\xffHell") -- the tail is no part of a stored block
-    refused("\0\9\0\xf6\xffHello")
+    refused("\0\9\0\xf6\xffHello") -- the tail is no part of a stored block
+    refused("\0\5\0\xfa\xffHell")
     refused("\0\5\0\xfa\xffHello") -- the empty block at the end is missing
   end)
 

@@ -16,28 +16,12 @@
 #ifndef CWS_FUZZ_SESSION_FUZZ_H
 #define CWS_FUZZ_SESSION_FUZZ_H
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "../proto/deflate.h"
 #include "../proto/mask.h"
 #include "../proto/session.h"
+#include "fuzz.h"
 
 #define OPTIONS 8
-
-/* Stops the fuzzer: something that must hold does not. */
-#define MUST(condition)                                                        \
-    do {                                                                       \
-        if (!(condition))                                                      \
-            abort();                                                           \
-    } while (0)
-
-/* Bytes that the fuzzer keeps; no allocation of the session's kind. */
-struct bytes {
-    uint8_t *data;
-    size_t len;
-    size_t cap;
-};
 
 /* What came out of one run. */
 struct outcome {
@@ -65,26 +49,6 @@ struct plan {
 
 enum run { RUN_WHOLE, RUN_CUT, RUN_STREAMED, RUN_FAILING };
 
-static void put(struct bytes *b, const void *data, size_t len) {
-    if (b->cap - b->len < len) {
-        b->cap = (b->len + len) * 2;
-        b->data = realloc(b->data, b->cap);
-        MUST(b->data);
-    }
-    if (len)
-        memcpy(b->data + b->len, data, len);
-    b->len += len;
-}
-
-static void put_byte(struct bytes *b, unsigned value) {
-    uint8_t byte = (uint8_t)value;
-    put(b, &byte, 1);
-}
-
-static bool same(const struct bytes *a, const struct bytes *b) {
-    return a->len == b->len && (!a->len || !memcmp(a->data, b->data, a->len));
-}
-
 static bool one_begins_other(const struct bytes *a, const struct bytes *b) {
     size_t len = a->len < b->len ? a->len : b->len;
     return !len || !memcmp(a->data, b->data, len);
@@ -96,11 +60,6 @@ static void free_outcome(struct outcome *o) {
     free(o->order.data);
     free(o->open.data);
     free(o->answers.data);
-}
-
-static uint32_t random_below(uint32_t *seed, size_t n) {
-    *seed = *seed * 1664525u + 1013904223u;
-    return n ? (*seed >> 8) % (uint32_t)n : 0;
 }
 
 /* --- options ------------------------------------------------------------- */
@@ -216,9 +175,7 @@ static size_t feed_some(struct plan *plan, struct cws_session *s, size_t at,
         *alive = pull(plan, s, o, false);
         return n;
     }
-    uint8_t *copy = malloc(n); /* of its exact size, for the sanitizer */
-    MUST(copy);
-    memcpy(copy, plan->data + at, n);
+    uint8_t *copy = exact_copy(plan->data + at, n);
     cws_session_feed(s, copy, n);
     *alive = pull(plan, s, o, run != RUN_WHOLE);
     free(copy);

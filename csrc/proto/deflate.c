@@ -381,6 +381,7 @@ static enum cws_parse finish(struct cws_deflate *d, struct cws_buf *out,
     if (!d->final || d->tail) {
         enum cws_parse result = unpack_all(d, &data, &len, out, &left);
         d->tail = (uint8_t)(sizeof tail - len);
+        out->tail -= room - left;
         if (result == CWS_BAD || (result == CWS_MORE && left == room))
             return result;
     }
