@@ -181,17 +181,9 @@ static void begin_frame(struct cws_session *s, const struct cws_frame *f) {
     s->fragments++;
 }
 
-/* A header may come in two parts: the first waits in cut_header. */
-static enum cws_parse read_header(struct cws_session *s, struct cws_frame *f) {
+/* A header in two parts: the first waits in cut_header. */
+static enum cws_parse read_parts(struct cws_session *s, struct cws_frame *f) {
     size_t used, have = s->cut;
-    if (!have) {
-        enum cws_parse whole = cws_frame_read(s->input, s->input_len, f, &used);
-        if (whole != CWS_MORE) {
-            if (whole == CWS_ITEM)
-                advance(s, used);
-            return whole;
-        }
-    }
     size_t n = sizeof s->cut_header - have;
     if (n > s->input_len)
         n = s->input_len;
@@ -223,13 +215,18 @@ static bool peek(const struct cws_session *s, struct cws_frame *f) {
 static enum step header(struct cws_session *s, struct cws_event *event) {
     struct cws_frame f;
     const char *why = NULL;
+    size_t used = 0;
     if (!s->input_len)
         return STEP_MORE;
-    if (peek(s, &f) && !(why = bad_form(s, &f)))
+    enum cws_parse result =
+        s->cut ? CWS_MORE : cws_frame_read(s->input, s->input_len, &f, &used);
+    if ((result == CWS_ITEM || peek(s, &f)) && !(why = bad_form(s, &f)))
         why = bad_place(s, &f);
     if (why)
         return fail(s, event, CWS_CLOSE_PROTOCOL_ERROR, why);
-    enum cws_parse result = read_header(s, &f);
+    advance(s, used);
+    if (result == CWS_MORE)
+        result = read_parts(s, &f);
     if (result == CWS_MORE)
         return STEP_MORE;
     if (result == CWS_BAD) /* 5.2: the minimal number of bytes MUST be used */
