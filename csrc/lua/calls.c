@@ -97,9 +97,9 @@ void lcws_ws_free_calls(struct lcws_ws *ws) {
 
 /* --- telling -------------------------------------------------------------- */
 
-/* name, function, arguments. */
-static int push_note(lua_State *L, struct lcws_ws *ws,
-                     const struct ws_note *note) {
+/* Its arguments; returns their number. */
+static int push_arguments(lua_State *L, struct lcws_ws *ws,
+                          const struct ws_note *note) {
     struct cws_conn_ending ending = {.code = CWS_CLOSE_ABNORMAL, .text = ""};
     switch (note->type) {
     case CWS_EVENT_CLOSE:
@@ -108,16 +108,16 @@ static int push_note(lua_State *L, struct lcws_ws *ws,
         lua_pushinteger(L, ending.code);
         lua_pushlstring(L, ending.text, ending.len);
         lua_pushboolean(L, ending.clean);
-        return 5;
+        return 3;
     case CWS_EVENT_PONG:
         lua_pushlstring(L, (const char *)note->data, note->len);
         if (note->rtt < 0)
-            return 3;
+            return 1;
         lua_pushnumber(L, note->rtt);
-        return 4;
+        return 2;
     default:
         lua_pushlstring(L, (const char *)note->data, note->len);
-        return 3;
+        return 1;
     }
 }
 
@@ -127,24 +127,59 @@ static const char *name_of(const struct ws_note *note) {
     return note->type == CWS_EVENT_PING ? "on_ping" : "on_pong";
 }
 
-/* Iterator for core.hooks.callbacks: upvalue 1 is the connection. */
+/* Takes notes up to one for which there is a function, and pushes that, from
+ * the connection's table of them at index `handlers`. False: none is left. */
+static bool push_function(lua_State *L, int handlers, struct ws_calls *calls,
+                          struct ws_note *note) {
+    while (calls && calls->first) {
+        *note = *calls->first;
+        cws_free(take(calls));
+        if (lua_getfield(L, handlers, name_of(note)) != LUA_TNIL)
+            return true;
+        lua_pop(L, 1);
+    }
+    return false;
+}
+
+/* Iterator for core.hooks.callbacks, gives name, function, arguments: upvalue 1
+ * is the connection. */
 static int next_call(lua_State *L) {
     struct lcws_ws *ws = lua_touserdata(L, lua_upvalueindex(1));
+    struct ws_note note;
     lua_settop(L, 0);
     luaL_checkstack(L, 8, NULL);
-    while (ws->calls && ws->calls->first) {
-        struct ws_note note = *ws->calls->first;
-        cws_free(take(ws->calls));
-        lua_pushstring(L, name_of(&note));
-        lua_getiuservalue(L, lua_upvalueindex(1), WS_HANDLERS);
-        lua_getfield(L, -1, name_of(&note));
-        lua_remove(L, -2);
-        if (!lua_isnil(L, -1))
-            return push_note(L, ws, &note);
-        lua_settop(L, 0);
+    lua_getiuservalue(L, lua_upvalueindex(1), WS_HANDLERS);
+    if (!push_function(L, 1, ws->calls, &note)) {
+        lua_pushnil(L);
+        return 1;
     }
-    lua_pushnil(L);
-    return 1;
+    lua_pushstring(L, name_of(&note));
+    lua_replace(L, 1);
+    return 2 + push_arguments(L, ws, &note);
+}
+
+/* Nobody may hold the connection any more: each function gets a task of its
+ * own. Argument: the connection. */
+static int tell_rest(lua_State *L) {
+    struct lcws_ws *ws = lua_touserdata(L, 1);
+    struct ws_note note;
+    lcws_ws_note_end(ws);
+    lua_getiuservalue(L, 1, WS_HANDLERS); /* 2 */
+    while (push_function(L, 2, ws->calls, &note)) {
+        int n = push_arguments(L, ws, &note);
+        (void)lcws_task_new(L, ws->s, n, NULL, NULL);
+        lua_settop(L, 2);
+    }
+    return 0;
+}
+
+void lcws_ws_tell_rest(lua_State *L, struct lcws_ws *ws) {
+    if (!ws->calls)
+        return;
+    lua_pushcfunction(L, tell_rest);
+    lua_pushvalue(L, 1);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK) /* out of memory */
+        lua_pop(L, 1);
 }
 
 static void told(void *owner, enum lcws_task_result result) {

@@ -72,17 +72,18 @@ static void free_joined(struct lcws_ws *ws) {
 static int ws_gc(lua_State *L) {
     struct lcws_ws *ws = lua_touserdata(L, 1);
     struct cws_conn *conn = ws->conn;
+    free_joined(ws);
+    if (conn && ws->s->loop) {
+        (void)cws_conn_close(conn, CWS_CLOSE_GOING_AWAY, NULL, 0);
+        cws_conn_set_user(conn, NULL);
+        cws_conn_release(conn); /* freed in a later turn */
+        lcws_wake_all(&ws->receivers);
+        lcws_wake_all(&ws->senders);
+        lcws_wake_all(&ws->closers);
+        lcws_ws_tell_rest(L, ws);
+    }
     ws->conn = NULL;
     lcws_ws_free_calls(ws);
-    free_joined(ws);
-    if (!conn || !ws->s->loop)
-        return 0;
-    (void)cws_conn_close(conn, CWS_CLOSE_GOING_AWAY, NULL, 0);
-    cws_conn_set_user(conn, NULL);
-    cws_conn_release(conn);
-    lcws_wake_all(&ws->receivers);
-    lcws_wake_all(&ws->senders);
-    lcws_wake_all(&ws->closers);
     return 0;
 }
 

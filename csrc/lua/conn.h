@@ -83,6 +83,9 @@ void lcws_open_calls(lua_State *L);
 /* calls.c: notes an event for the functions of on_*. */
 void lcws_ws_note(struct lcws_ws *ws, const struct cws_event *event);
 void lcws_ws_note_end(struct lcws_ws *ws);
+/* The userdata at index 1 is collected: what was not told yet, and its end, is
+ * told all the same. */
+void lcws_ws_tell_rest(lua_State *L, struct lcws_ws *ws);
 void lcws_ws_free_calls(struct lcws_ws *ws);
 /* broadcast.c: adds prepare and broadcast to the module table on top. */
 void lcws_open_broadcast(lua_State *L);
