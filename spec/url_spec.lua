@@ -87,7 +87,8 @@ describe("url:", function()
 
   it("a port has digits only and is from 1 to 65535, B107", function()
     refused({ "ws://h:0", "ws://h:65536", "ws://h:000", "ws://h:" .. ("9"):rep(40), "ws://[::1]:0" }, "out of range")
-    refused({ "ws://h:-1", "ws://h:8o", "ws://h:+1", "ws://h:0x50", "ws://h:80:80", "ws://h:8.0", "ws://h::80" }, "bad port")
+    refused({ "ws://h:-1", "ws://h:8o", "ws://h:+1", "ws://h:0x50", "ws://h:80:80", "ws://h:8.0", "ws://h::80" },
+      "bad port")
     for port = 1, 65535 do
       if parse("ws://h:" .. port).port ~= port then
         error(port)

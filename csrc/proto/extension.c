@@ -42,17 +42,19 @@ static bool token(struct walk *w, struct cws_span *out) {
     return out->len > 0;
 }
 
-/* "the value after quoted-string unescaping MUST conform to the token" (9.1):
- * an escape is never needed for that, so none is taken. */
+/* "the value after quoted-string unescaping MUST conform to the token" (9.1).
+ * The backslashes stay in *out: no parameter that we know needs one, and with
+ * one, or empty, its value is refused. */
 static bool quoted(struct walk *w, struct cws_span *out) {
     size_t start = ++w->at;
-    while (w->at < w->len && cws_http_is_token(w->text + w->at, 1))
+    while (w->at < w->len && w->text[w->at] != '"') {
+        w->at += w->text[w->at] == '\\';
+        if (w->at == w->len || !cws_http_is_token(w->text + w->at, 1))
+            return false;
         w->at++;
+    }
     *out = (struct cws_span){w->text + start, w->at - start};
-    if (!out->len || w->at == w->len || w->text[w->at] != '"')
-        return false;
-    w->at++;
-    return true;
+    return next_is(w, '"');
 }
 
 static bool value(struct walk *w, struct cws_span *out) {
@@ -119,7 +121,7 @@ static bool is(struct cws_span text, const char *name) {
  * to 15, inclusive". 0 when it is not. */
 static uint8_t window_bits(struct cws_span text) {
     int n = 0;
-    if (!text.data || text.len > 2 || text.data[0] == '0')
+    if (!text.len || text.len > 2 || text.data[0] == '0')
         return 0;
     for (size_t i = 0; i < text.len; i++) {
         if (text.data[i] < '0' || text.data[i] > '9')
@@ -186,6 +188,7 @@ static bool agree(const struct said *s, const struct cws_deflate_params *mine,
         s->client_no_takeover || mine->client_no_context_takeover;
     out->server_max_window_bits = smaller(s->server_bits ? s->server_value : 15,
                                           mine->server_max_window_bits);
+    out->server_bits_offered = s->server_bits;
     out->client_max_window_bits = 15;
     /* 7.1.2.2: only a client that knows the parameter can be told */
     if (s->client_bits)
@@ -236,7 +239,8 @@ static int write_params(const struct cws_deflate_params *p, bool offer,
         err = put(out, "; server_no_context_takeover");
     if (err == 0 && p->client_no_context_takeover)
         err = put(out, "; client_no_context_takeover");
-    if (err == 0 && p->server_max_window_bits < 15)
+    if (err == 0 &&
+        (p->server_max_window_bits < 15 || (p->server_bits_offered && !offer)))
         err = put_bits(out, "; server_max_window_bits",
                        p->server_max_window_bits);
     if (err == 0 && p->client_max_window_bits && p->client_max_window_bits < 15)
@@ -268,6 +272,8 @@ static const char *bad_answer(const struct said *s,
         return "client_max_window_bits without a value";
     if (s->client_bits && !offered->client_max_window_bits)
         return "client_max_window_bits was not offered";
+    if (s->client_value > offered->client_max_window_bits)
+        return "client_max_window_bits is larger than offered";
     if (offered->server_max_window_bits < 15 &&
         (!s->server_bits || s->server_value > offered->server_max_window_bits))
         return "server_max_window_bits is larger than asked for";
@@ -282,10 +288,10 @@ static void adopt(const struct said *s,
     agreed->client_no_context_takeover =
         s->client_no_takeover || offered->client_no_context_takeover;
     agreed->server_max_window_bits = s->server_bits ? s->server_value : 15;
+    agreed->server_bits_offered = false;
     agreed->client_max_window_bits = own ? own : 15;
     if (s->client_bits)
-        agreed->client_max_window_bits =
-            smaller(agreed->client_max_window_bits, s->client_value);
+        agreed->client_max_window_bits = s->client_value;
 }
 
 int cws_extension_check_answer(struct cws_span list,

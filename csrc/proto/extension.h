@@ -15,6 +15,9 @@ struct cws_deflate_params {
     uint8_t server_max_window_bits; /* 8..15; 15 is the default */
     uint8_t client_max_window_bits; /* 8..15; in a client's wish, 0 leaves the
                                        parameter out of the offer */
+    bool server_bits_offered; /* in what a server agreed to: the offer named
+                                 server_max_window_bits, so the answer must
+                                 name it too (RFC 7692 7.1.2.1) */
 };
 
 /* True when the text is a list as 9.1 demands: names are tokens, a parameter
@@ -33,8 +36,8 @@ bool cws_extension_negotiate(struct cws_span list,
                              const struct cws_deflate_params *mine,
                              struct cws_deflate_params *agreed);
 
-/* Server: the element to answer with. Appends to `out`. 0 or CWS_EMEMORY.
- * `offered_client_bits` comes from the same agreement. */
+/* Server: the element to answer with, for what cws_extension_negotiate agreed
+ * to. Appends to `out`. 0 or CWS_EMEMORY. */
 int cws_extension_write_answer(const struct cws_deflate_params *agreed,
                                struct cws_buf *out);
 
