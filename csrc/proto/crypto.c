@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* RFC 6455 section 1.3. */
@@ -14,6 +15,20 @@ void cws_crypto_fail(unsigned n) {
     failing = n;
 }
 
+/* Fetched once: given EVP_sha1(), OpenSSL looks for a provider each time. Of
+ * two threads that come together one gives its own back. */
+static const EVP_MD *sha1(void) {
+    static EVP_MD *_Atomic fetched;
+    EVP_MD *have = atomic_load(&fetched);
+    if (have)
+        return have;
+    EVP_MD *mine = EVP_MD_fetch(NULL, "SHA1", NULL);
+    if (!mine || atomic_compare_exchange_strong(&fetched, &have, mine))
+        return mine;
+    EVP_MD_free(mine);
+    return have;
+}
+
 int cws_crypto_accept(const char *key, size_t len,
                       char out[CWS_CRYPTO_ACCEPT_LEN + 1]) {
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -21,7 +36,8 @@ int cws_crypto_accept(const char *key, size_t len,
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     if (!context)
         return CWS_EINTERNAL;
-    bool ok = EVP_DigestInit_ex(context, EVP_sha1(), NULL) &&
+    const EVP_MD *algorithm = sha1();
+    bool ok = algorithm && EVP_DigestInit_ex(context, algorithm, NULL) &&
               EVP_DigestUpdate(context, key, len) &&
               EVP_DigestUpdate(context, guid, sizeof guid - 1) &&
               EVP_DigestFinal_ex(context, digest, &size);
