@@ -25,7 +25,8 @@ export CWS_PYTHON CWS_CHROMIUM CWS_BUN
 link_tree() {
     tree=$top/build/$1
     for entry in "$top"/*; do
-        [ "$entry" = "$top/build" ] || ln -sfn "$entry" "$tree/"
+        case $entry in "$top/build" | "$top/examples") continue ;; esac
+        ln -sfn "$entry" "$tree/"
     done
     rm -rf "$tree/examples"
     mkdir "$tree/examples"
