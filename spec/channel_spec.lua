@@ -136,7 +136,8 @@ describe("channel", function()
 
   it("raises a deadlock where nobody could ever send, and takes its case back", function()
     local ch = channel.new()
-    assert.error_matches(function() ch:receive() end, "deadlock")
+    assert.error_matches(function() ch:receive() end, "deadlock: receive: ")
+    assert.error_matches(function() channel.select({ ch }) end, "deadlock: select: ")
     assert.same({ nil, "timeout", "timeout" }, { ch:send(1, 0) })
   end)
 

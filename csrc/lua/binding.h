@@ -108,7 +108,7 @@ struct lcws_wait {
  * the C function that started it, from index 1, and stay there.
  */
 struct lcws_op {
-    const char *name; /* "receive": for error texts */
+    const char *name; /* "receive": for error texts; NULL: the string at 3 */
     /* Tries: pushes the results and returns their number, or -1 when it has to
      * wait. May raise. Called again after each wake. */
     int (*attempt)(lua_State *L, struct lcws *s);

@@ -193,12 +193,17 @@ static void on_timeout(struct ev_loop *ev, ev_timer *timer, int revents) {
 
 /* --- the one way to wait ------------------------------------------------- */
 
+static const char *name_of(lua_State *L, const struct lcws_op *op) {
+    return op->name ? op->name : lua_tostring(L, 3);
+}
+
 static int gave_up(lua_State *L, const struct lcws_op *op,
                    const struct lcws_wait *w) {
     if (op->abandon)
         op->abandon(L);
     if (w->cancelled)
-        return lcws_fail(L, CWS_ECLOSED, 0, "%s: task cancelled", op->name);
+        return lcws_fail(L, CWS_ECLOSED, 0, "%s: task cancelled",
+                         name_of(L, op));
     if (!op->expires)
         return lcws_fail_timeout(L);
     lua_pushboolean(L, 1);
@@ -209,7 +214,7 @@ static int give_up_loudly(lua_State *L, const struct lcws_op *op,
                           const char *format) {
     if (op->abandon)
         op->abandon(L);
-    return luaL_error(L, format, op->name);
+    return luaL_error(L, format, name_of(L, op));
 }
 
 static int perform_k(lua_State *L, int status, lua_KContext context);
@@ -468,11 +473,13 @@ static void waiter_arm(lua_State *L, struct lcws_wait *wait) {
     cws_link_append(&w->queue, &wait->link);
 }
 
-static const struct lcws_op wait_op = {
-    .name = "wait", .attempt = waiter_attempt, .arm = waiter_arm};
+static const struct lcws_op wait_op = {.attempt = waiter_attempt,
+                                       .arm = waiter_arm};
 
+/* waiter, timeout, the operation's name for texts */
 static int waiter_wait(lua_State *L) {
     (void)check_waiter(L);
+    luaL_checkstring(L, 3);
     return lcws_perform(L, &wait_op, lcws_check_timeout(L, 2, INFINITY));
 }
 

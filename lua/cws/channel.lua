@@ -154,7 +154,6 @@ local function wait_for(cases, timeout, name, level)
   local ok, done, message, kind = pcall(wait.waiter.wait, wait.waiter, timeout, name)
   if wait.winner then return wait end -- also when the time ended just then
   if not ok then check.passed(name, level + 1, false, done) end
-  if message and kind ~= "timeout" then message = message:gsub("^wait:", name .. ":") end
   return nil, message, kind
 end
 

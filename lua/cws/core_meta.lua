@@ -53,8 +53,8 @@ local waiter = {}
 function core.waiter() end
 
 ---Waits until wake() is called; a wake that came before counts.
----@param timeout? number
----@param name? string the operation, for texts ("receive: task cancelled")
+---@param timeout number?
+---@param name string the operation, for texts ("receive: task cancelled")
 ---@return true? ok, string? message, cws.kind? kind
 function waiter:wait(timeout, name) end
 
