@@ -1,6 +1,7 @@
 #include "cws.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,13 +101,15 @@ size_t cws_escape(char *out, size_t cap, const char *data, size_t len,
 
 /* --- memory --------------------------------------------------------------- */
 
-static size_t asked;   /* since the last cws_alloc_fail */
+/* Since the last cws_alloc_fail; two threads may lose a count. */
+static atomic_size_t asked;
 static size_t fail_at; /* 0: never */
 static bool fail_all;
 
 static bool must_fail(void) {
-    asked++;
-    return fail_at && (asked == fail_at || (fail_all && asked > fail_at));
+    size_t n = atomic_load_explicit(&asked, memory_order_relaxed) + 1;
+    atomic_store_explicit(&asked, n, memory_order_relaxed);
+    return fail_at && (n == fail_at || (fail_all && n > fail_at));
 }
 
 void *cws_realloc(void *memory, size_t size) {
