@@ -5,32 +5,33 @@
 
 #include <string.h>
 
+/* False, with nil pushed, until it has ended. */
 static bool get_ending(lua_State *L, struct cws_conn_ending *ending) {
     struct lcws_ws *ws = lcws_ws_check(L);
-    return ws->conn && cws_conn_ending(ws->conn, ending);
+    if (ws->conn && cws_conn_ending(ws->conn, ending))
+        return true;
+    lua_pushnil(L);
+    return false;
 }
 
 static int ws_close_code(lua_State *L) {
     struct cws_conn_ending ending;
-    if (!get_ending(L, &ending))
-        return 0;
-    lua_pushinteger(L, ending.code);
+    if (get_ending(L, &ending))
+        lua_pushinteger(L, ending.code);
     return 1;
 }
 
 static int ws_close_reason(lua_State *L) {
     struct cws_conn_ending ending;
-    if (!get_ending(L, &ending))
-        return 0;
-    lua_pushlstring(L, ending.text, ending.len);
+    if (get_ending(L, &ending))
+        lua_pushlstring(L, ending.text, ending.len);
     return 1;
 }
 
 static int ws_close_clean(lua_State *L) {
     struct cws_conn_ending ending;
-    if (!get_ending(L, &ending))
-        return 0;
-    lua_pushboolean(L, ending.clean);
+    if (get_ending(L, &ending))
+        lua_pushboolean(L, ending.clean);
     return 1;
 }
 
@@ -68,7 +69,8 @@ static int ws_local_address(lua_State *L) {
 /* nil: the connection is not encrypted. */
 static int ws_tls_info(lua_State *L) {
     (void)lcws_ws_check(L);
-    return 0;
+    lua_pushnil(L);
+    return 1;
 }
 
 static void set_integer(lua_State *L, const char *name, uint64_t value) {
