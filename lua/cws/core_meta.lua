@@ -195,16 +195,17 @@ function core.connect(url, protocols, fields, options) end
 
 ---@class cws.prepared
 
+---A message encoded once, for ws:send.
 ---@param message string
 ---@param type? cws.type
----@return cws.prepared
+---@return cws.prepared? prepared, string? message, cws.kind? kind
 function core.prepare(message, type) end
 
 ---Sends to many without waiting; who is over max_queue is closed with 1013.
----@param connections cws.ws[]
+---@param connections cws.ws[]|table<cws.ws, any> a list or a set
 ---@param message string
 ---@param type? cws.type
----@return integer count
+---@return integer? count, string? message, cws.kind? kind
 function core.broadcast(connections, message, type) end
 
 ---@param status integer

@@ -55,27 +55,42 @@ local upgrade = require("cws.upgrade")
 
 ---What a handler gets; header names are found in any case.
 ---@class cws.request
----@field method string
+---@field method "GET"|"HEAD"
 ---@field target string raw
 ---@field path string percent-decoded
----@field query string raw
+---@field query string raw, "" when there is none
 ---@field host string
----@field remote string
+---@field remote string "127.0.0.1:50000"
 ---@field tls boolean
 ---@field headers table<string, string>
 ---@field header fun(self: cws.request, name: string): string?
 ---@field upgrade fun(self: cws.request, options?: cws.upgrade.options): cws.ws?, string?, cws.kind?, integer?
 
+---How a message is sent, instead of its type.
+---@class cws.how
+---@field type? cws.type
+---@field compress? boolean
+---@field timeout? number
+
+---@class cws.stats
+---@field messages_received integer
+---@field messages_sent integer
+---@field bytes_received integer on the wire
+---@field bytes_sent integer
+---@field queued integer bytes that the kernel has not taken
+---@field inbox integer bytes that wait unread
+---@field rtt number? seconds, of the last answered ping
+
 ---An open WebSocket. Every call on one that has ended returns the same
 ---nil, message, "closed", code.
 ---@class cws.ws
----@field receive fun(self: cws.ws, timeout?: number): string?, cws.type|string|nil, cws.kind?, integer?
----@field each fun(self: cws.ws): (fun(...): string?, cws.type?), cws.ws
----@field send fun(self: cws.ws, message: string|cws.prepared, type?: cws.type|table, timeout?: number): true?, string?, cws.kind?, integer?
+---@field receive fun(self: cws.ws, timeout?: number): string?, "text"|"binary"|string|nil, cws.kind?, integer?
+---@field each fun(self: cws.ws): (fun(ws: cws.ws): string?, "text"|"binary"|nil), cws.ws
+---@field send fun(self: cws.ws, message: string|cws.prepared, type?: cws.type|cws.how, timeout?: number): true?, string?, cws.kind?, integer?
 ---@field send_json fun(self: cws.ws, value: any, timeout?: number): true?, string?, cws.kind?, integer?
 ---@field receive_json fun(self: cws.ws, timeout?: number): any, string?, cws.kind?, integer?
----@field reader fun(self: cws.ws, timeout?: number): cws.reader?, cws.type|string|nil, cws.kind?, integer?
----@field writer fun(self: cws.ws, type?: cws.type): cws.writer?, string?, cws.kind?, integer?
+---@field reader fun(self: cws.ws, timeout?: number): cws.reader?, "text"|"binary"|string|nil, cws.kind?, integer?
+---@field writer fun(self: cws.ws, type?: cws.type|cws.how, timeout?: number): cws.writer?, string?, cws.kind?, integer?
 ---@field flush fun(self: cws.ws): true?, string?, cws.kind?, integer?
 ---@field ping fun(self: cws.ws, data?: string): true?, string?, cws.kind?, integer?
 ---@field pong fun(self: cws.ws, data?: string): true?, string?, cws.kind?, integer?
@@ -92,14 +107,17 @@ local upgrade = require("cws.upgrade")
 ---@field local_address fun(self: cws.ws): string
 ---@field remote_address fun(self: cws.ws): string
 ---@field tls_info fun(self: cws.ws): table?
----@field stats fun(self: cws.ws): table
+---@field stats fun(self: cws.ws): cws.stats
 
+---One message, in pieces: a count of bytes, "a" the rest, "l" or "L" a line;
+---nil alone is the end of the message.
 ---@class cws.reader
----@field read fun(self: cws.reader, n?: integer): string?, string?, cws.kind?, integer?
----@field lines fun(self: cws.reader): fun(): string?
+---@field read fun(self: cws.reader, what?: integer|"a"|"l"|"L", timeout?: number): string?, string?, cws.kind?, integer?
+---@field lines fun(self: cws.reader, what?: integer|"a"|"l"|"L"): fun(): string?, string?, cws.kind?, integer?
 
+---One message that grows. A <close> variable of it ends the message.
 ---@class cws.writer
----@field write fun(self: cws.writer, ...: string): true?, string?, cws.kind?, integer?
+---@field write fun(self: cws.writer, ...: string|number): cws.writer?, string?, cws.kind?, integer?
 ---@field close fun(self: cws.writer, timeout?: number): true?, string?, cws.kind?, integer?
 
 ---@class cws
