@@ -2,6 +2,7 @@
 -- for large payloads, memory. What RFC 6455 demands is in rfc6455_spec.lua.
 local testing = require("cws.testing")
 local support = require("spec.support.session")
+local deflate = require("spec.support.deflate")
 local frame, close, expect = support.frame, support.close, support.expect
 
 local function both(name, fn)
@@ -454,6 +455,92 @@ describe("session deflate:", function()
     local data = ("\0"):rep(65600) .. table.concat(noise)
     local bytes = compressed(role, "binary", data)
     expect(role, bytes, { "binary " .. data }, { limits = deflated({ max_ratio = 200 }) })
+  end)
+
+  -- 128 KiB of "x" in 8-bit codes, then matches whose codes take three bytes
+  -- more: what zlib has taken when 128 KiB are out depends on what it has got.
+  local function at_the_edge(empty_blocks, rest)
+    local parts, list = { "x" }, {}
+    for i = 2, 509 do
+      parts[i] = { 258, 1 }
+    end
+    table.move({ { 7, 1 }, { 258, 32768 }, rest }, 1, 3, 510, parts)
+    for i = 1, empty_blocks do
+      list[i] = {}
+    end
+    list[empty_blocks + 1] = parts
+    return deflate.blocks(list)
+  end
+
+  -- The first line of every cutting near those bytes that is not a message.
+  local function outcomes(role, bytes, first, last, limits)
+    local seen = {}
+    for cut = first, last do
+      for _, before in ipairs({ false, streamed }) do
+        local session, lines = support.play(role, { limits = limits, before = before or nil },
+          { bytes:sub(1, cut), bytes:sub(cut + 1) }, "feed")
+        seen[lines[1]:match("^fail %d+") or "message"] = true
+        session:free()
+      end
+    end
+    return seen
+  end
+
+  both("the ratio does not depend on how the input was cut, to the byte", function(role)
+    local found = {}
+    for empty_blocks = 1, 3 do
+      local data = at_the_edge(empty_blocks, ("\xff"):rep(200))
+      local bytes = frame(role, "binary", data, { rsv = 4 })
+      for ratio = 156, 157 do
+        local seen = outcomes(role, bytes, 820, 840, deflated({ max_ratio = ratio }))
+        local first = next(seen)
+        assert.is_nil(next(seen, first), ("two outcomes with ratio %d"):format(ratio))
+        found[first] = true
+      end
+    end
+    assert.same({ ["fail 1009"] = true, message = true }, found)
+  end)
+
+  both("a ratio over the limit comes before what follows in the message", function(role)
+    for _, rest in ipairs({ "\xff", "a\xff" }) do -- neither text nor within max_message
+      local bytes = frame(role, "text", at_the_edge(0, rest), { rsv = 4 })
+      for _, limits in ipairs({ {}, { max_message = 131072 + 258 } }) do
+        limits.deflate, limits.max_ratio = {}, 100
+        assert.same({ ["fail 1009"] = true }, outcomes(role, bytes, 825, #bytes, limits))
+        limits.max_ratio = 1000
+        assert.same({ [limits.max_message and rest == "a\xff" and "fail 1009" or "fail 1007"] = true },
+          outcomes(role, bytes, 825, #bytes, limits))
+      end
+    end
+  end)
+
+  both("a message whose sender flushes every fragment is not too big", function(role)
+    local sender = testing.deflate(other[role], testing.deflate_pool())
+    local bytes, n = {}, 2000
+    for i = 1, n do
+      -- 5 bytes and more for one: a whole message and the tail it lost
+      local part = sender:compress(string.char(i & 127)) .. (i < n and "\0\0\xff\xff" or "")
+      bytes[i] = frame(role, i == 1 and "binary" or "continuation", part,
+        { rsv = i == 1 and 4 or 0, fin = i == n })
+    end
+    local session, lines = support.play(role, { limits = deflated({ max_message = n }) },
+      { table.concat(bytes) }, "feed")
+    assert.equal(n + #"binary ", #lines[1])
+    session:free()
+    session, lines = support.play(role, { limits = deflated({ max_message = n - 1 }) },
+      { table.concat(bytes) }, "feed")
+    assert.same({ "fail 1009", "> close 1009" }, lines)
+    session:free()
+  end)
+
+  both("a compressed frame far over the limit is refused at its header, B133", function(role)
+    for _, len in ipairs({ math.maxinteger, 1 << 32 | 5, 20000 }) do
+      expect(role, frame(role, "binary", "", { rsv = 4, len = len }),
+        { "fail 1009", "> close 1009" }, { limits = deflated({ max_message = 1000 }) })
+      expect(role, frame(role, "binary", "\0", { rsv = 4, fin = false })
+        .. frame(role, "continuation", "", { len = len }),
+        { "fail 1009", "> close 1009" }, { limits = deflated({ max_message = 1000 }) })
+    end
   end)
 
   both("text is checked as it is inflated, B174", function(role)

@@ -355,7 +355,8 @@ static enum cws_parse unpack(struct cws_deflate *d, const uint8_t **data,
     return err == Z_OK || err == Z_BUF_ERROR ? CWS_ITEM : bad(d, CWS_EPROTOCOL);
 }
 
-/* Until the input is used and nothing is held back, or there is no room. */
+/* Until the input is used and nothing is held back, or there is no room for
+ * the next byte: where it stops in the input then depends on nothing else. */
 static enum cws_parse unpack_all(struct cws_deflate *d, const uint8_t **data,
                                  size_t *len, struct cws_buf *out,
                                  size_t *room) {
@@ -365,7 +366,7 @@ static enum cws_parse unpack_all(struct cws_deflate *d, const uint8_t **data,
             return CWS_BAD;
         if (!*len && (d->in.stream->z.avail_out || between_blocks(d)))
             return CWS_ITEM;
-        if (!*room)
+        if (!*room && !(d->final && *len))
             return CWS_MORE;
     }
 }

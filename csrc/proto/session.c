@@ -1,7 +1,7 @@
 /*
- * session.c - the rules of RFC 6455 for one open connection. What we
- * send is in session_out.c. Read from top to bottom: state, input, frame
- * headers, control frames, data frames, events.
+ * session.c - the rules of RFC 6455 for one open connection. What we send is in
+ * session_out.c. From top to bottom: state, input, frame headers, control
+ * frames, data frames, events.
  */
 #include "session.h"
 
@@ -15,6 +15,7 @@
 #define PIECE_MAX ((size_t)64 * 1024)
 /* Inflating less than this is never called a bomb. */
 #define RATIO_FREE ((size_t)64 * 1024)
+static const char ratio_text[] = "message inflates too much";
 
 /* What a step of the parser came to; the first three are enum cws_parse. */
 enum step { STEP_BAD = -1, STEP_MORE = 0, STEP_ITEM = 1, STEP_ON = 2 };
@@ -137,13 +138,11 @@ static const char *bad_place(const struct cws_session *s,
     return s->opcode ? "new message inside a fragmented message" : NULL;
 }
 
-/* A compressed frame longer than this cannot belong to a message that is
- * within the limit: stored blocks add less. */
-static size_t longest_frame(size_t max, bool compressed) {
-    size_t more = max / 8 + 1024;
-    if (!compressed || max > SIZE_MAX - more)
-        return max;
-    return max + more;
+/* Of a message within the limit, not inflated: the longest codes take 9 bits
+ * for a byte, and a sender may flush after each fragment. */
+static size_t longest_wire(size_t max, size_t fragments) {
+    size_t more = max / 8 + 1024 + 16 * fragments;
+    return max > SIZE_MAX - more ? max : max + more;
 }
 
 /* Limits by the header alone, by subtraction: nothing wraps. */
@@ -152,7 +151,9 @@ static const char *over_limit(const struct cws_session *s,
     bool first = f->opcode != CWS_OP_CONTINUATION;
     bool compressed = first ? f->rsv & 4 : s->compressed;
     size_t before = first ? 0 : compressed ? s->wire : s->total;
-    size_t max = longest_frame(s->limits->max_message, compressed);
+    size_t max = s->limits->max_message;
+    if (compressed)
+        max = longest_wire(max, first ? 1 : s->fragments + 1);
     *code = CWS_CLOSE_TOO_BIG;
     if (before > max || f->len > max - before)
         return "message too big";
@@ -404,34 +405,6 @@ static enum step plain_payload(struct cws_session *s, struct cws_event *event) {
     return s->left ? STEP_MORE : STEP_ON;
 }
 
-/* How much more one step may inflate: up to the next place where the ratio is
- * looked at, and one byte over the limit tells. */
-static size_t inflate_room(const struct cws_session *s) {
-    size_t step = PIECE_MAX - s->total % PIECE_MAX;
-    size_t left = s->limits->max_message - s->total;
-    return left < step ? left + 1 : step;
-}
-
-/* The ratio is looked at every 64 KiB and at the end, so that it does not
- * depend on how the input was cut. */
-static bool inflates_too_much(const struct cws_session *s, bool complete) {
-    return s->total > RATIO_FREE && (complete || s->total % PIECE_MAX == 0) &&
-           s->total / s->limits->max_ratio > s->wire;
-}
-
-static enum step check_inflated(struct cws_session *s, struct cws_event *event,
-                                size_t got, bool complete) {
-    size_t before = cws_buf_len(&s->message) - got;
-    s->total += got;
-    if (got && !text_ok(s, cws_buf_bytes(&s->message) + before, got))
-        return not_utf8(s, event);
-    if (s->total > s->limits->max_message)
-        return fail(s, event, CWS_CLOSE_TOO_BIG, "message too big");
-    if (inflates_too_much(s, complete))
-        return fail(s, event, CWS_CLOSE_TOO_BIG, "message inflates too much");
-    return STEP_ON;
-}
-
 static void unmask_ahead(struct cws_session *s, size_t have) {
     if (s->role == CWS_CLIENT || have <= s->plain)
         return;
@@ -439,32 +412,82 @@ static void unmask_ahead(struct cws_session *s, size_t have) {
     s->masked = (uint8_t)((s->masked + (have - s->plain)) & 3);
 }
 
-/* One step of inflating the frame's payload (RFC 7692 7.2.2). */
-static enum step compressed_payload(struct cws_session *s,
-                                    struct cws_event *event) {
-    size_t have = at_hand(s), before = cws_buf_len(&s->message);
+/* Appends what is at hand to `message`, at most `room`. */
+static enum cws_parse inflate(struct cws_session *s, size_t room) {
+    size_t have = at_hand(s), len = have;
     unmask_ahead(s, have);
     const uint8_t *data = s->input;
-    size_t len = have;
     bool last = s->fin && have == s->left;
-    enum cws_parse result = cws_deflate_expand(s->deflate, &data, &len, last,
-                                               &s->message, inflate_room(s));
-    if (result == CWS_BAD && cws_deflate_error(s->deflate) == CWS_EMEMORY)
-        return out_of_memory(s);
+    enum cws_parse result =
+        cws_deflate_expand(s->deflate, &data, &len, last, &s->message, room);
     s->plain = s->role == CWS_SERVER ? (uint32_t)len : 0;
     s->left -= have - len;
     s->wire += have - len;
     advance(s, have - len);
     s->inflating = result == CWS_MORE;
-    bool frame_done = result == CWS_ITEM && s->left == 0;
+    return result;
+}
+
+/* Up to the next look at the ratio; one byte over the limit tells. */
+static size_t inflate_room(const struct cws_session *s) {
+    size_t step = PIECE_MAX - s->total % PIECE_MAX;
+    size_t left = s->limits->max_message - s->total;
+    return left < step ? left + 1 : step;
+}
+
+static bool inflates_too_much(const struct cws_session *s) {
+    return s->total > RATIO_FREE && s->total / s->limits->max_ratio > s->wire;
+}
+
+/* The ratio is looked at every 64 KiB and at the end. What zlib has taken when
+ * it is there depends on how the input was cut; what it takes until it has no
+ * room for the next byte does not. */
+static enum cws_parse inflate_step(struct cws_session *s, bool *too_much) {
+    *too_much = false;
+    if (s->total % PIECE_MAX || s->total <= RATIO_FREE)
+        return inflate(s, inflate_room(s));
+    size_t before = cws_buf_len(&s->message);
+    enum cws_parse result = inflate(s, 0);
+    bool over = inflates_too_much(s);
+    if (result == CWS_MORE)
+        result = inflate(s, inflate_room(s));
+    *too_much = over && cws_buf_len(&s->message) > before;
+    return result;
+}
+
+static enum step check_inflated(struct cws_session *s, struct cws_event *event,
+                                size_t got, bool last) {
+    size_t before = cws_buf_len(&s->message) - got;
+    s->total += got;
+    if (got && !text_ok(s, cws_buf_bytes(&s->message) + before, got))
+        return not_utf8(s, event);
+    if (s->total > s->limits->max_message)
+        return fail(s, event, CWS_CLOSE_TOO_BIG, "message too big");
+    if (last && inflates_too_much(s))
+        return fail(s, event, CWS_CLOSE_TOO_BIG, ratio_text);
+    return STEP_ON;
+}
+
+/* One step of inflating the frame's payload (RFC 7692 7.2.2). */
+static enum step compressed_payload(struct cws_session *s,
+                                    struct cws_event *event) {
+    size_t before = cws_buf_len(&s->message);
+    bool too_much;
+    enum cws_parse result = inflate_step(s, &too_much);
+    if (result == CWS_BAD && cws_deflate_error(s->deflate) == CWS_EMEMORY)
+        return out_of_memory(s);
+    if (too_much)
+        return fail(s, event, CWS_CLOSE_TOO_BIG, ratio_text);
     size_t got = cws_buf_len(&s->message) - before;
-    enum step step = check_inflated(s, event, got, frame_done && last);
+    bool frame_done = result == CWS_ITEM && s->left == 0;
+    bool last = frame_done && s->fin;
+    enum step step = check_inflated(s, event, got, last);
     if (step != STEP_ON)
         return step;
     if (result == CWS_BAD)
         return fail(s, event, CWS_CLOSE_INVALID_PAYLOAD, "bad compressed data");
     s->in_frame = !frame_done;
-    if (frame_done && last)
+    if (last)
         return message_complete(s, event);
     if (s->streaming && got)
         return buffered_piece(s, event);
