@@ -565,4 +565,27 @@ describe("a task whose coroutine the program takes", function()
     end):join()
     assert.same({ nil, taken, "internal" }, { task:join(5) })
   end)
+
+  it("and closes while it joins, connects or waits for a channel, leaves no trace", function()
+    net.log()
+    local never = cws.channel()
+    local other = cws.spawn(function() never:receive() end)
+    local server, url = net.serve({ ["/"] = function() cws.sleep(0.2) end })
+    for _, fn in ipairs({
+      function() other:join() end,
+      function() cws.connect(url) end,
+      function() cws.channel():receive() end,
+      function() server:serve() end,
+    }) do
+      local task, co = start(fn)
+      coroutine.close(co)
+      collectgarbage()
+      collectgarbage()
+      task:cancel()
+      assert.same({ nil, taken, "internal" }, { task:join(5) })
+    end
+    other:cancel()
+    other:join()
+    server:stop(0)
+  end)
 end)

@@ -65,6 +65,8 @@ static int dialing_gc(lua_State *L) {
         cws_dial_cancel(d->dial);
         if (d->conn)
             cws_conn_release(d->conn);
+        /* a coroutine that the program closed left its wait behind */
+        lcws_wake_all(&d->waiters);
     }
     d->dial = NULL;
     d->conn = NULL;
