@@ -550,6 +550,18 @@ describe("a task whose coroutine the program takes", function()
     assert.same({ nil, taken, "internal" }, { task:join(5) })
   end)
 
+  it("and resumes at a bare yield, may drive the loop with it", function()
+    local lines = net.log()
+    local task, co = start(function()
+      coroutine.yield()
+      assert(cws.sleep(0.01)) -- the turn in which its own job runs
+      return "result"
+    end)
+    assert.same({ true, "result" }, { coroutine.resume(co) })
+    assert.same({ nil, taken, "internal" }, { task:join(5) })
+    assert.equal(1, #lines)
+  end)
+
   net.it("and resumes in another task, cannot wait there", function()
     net.log()
     local co

@@ -99,9 +99,17 @@ static int report_error(lua_State *L) {
     return 0;
 }
 
+/* The program resumed it: it runs now, or waits for one that does. */
+static bool is_taken(lua_State *co) {
+    lua_Debug frame;
+    return lua_status(co) == LUA_OK && lua_getstack(co, 0, &frame);
+}
+
 static void task_failed(struct lcws_task *t) {
     t->failed = true;
     lcws_protect(t->s, report_error, t);
+    if (is_taken(t->co))
+        return;
     /* only this runs the pending to-be-closed variables */
     (void)lua_resetthread(t->co);
     lua_settop(t->co, 0);
