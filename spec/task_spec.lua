@@ -105,6 +105,15 @@ describe("an error in a task", function()
     assert.equal(5, #lines)
   end)
 
+  it("whose __tostring raises is logged as well", function()
+    local lines = net.log()
+    local bad = setmetatable({}, { __tostring = function() error("no text") end })
+    local _, message, kind = cws.spawn(function() error(bad) end):join()
+    assert.equal(1, #lines)
+    assert.matches("__tostring raises.*\nstack traceback:", lines[1])
+    assert.same({ "task: an error whose __tostring raises", "internal" }, { message, kind })
+  end)
+
   it("closes its variables, the last first", function()
     net.log()
     local log = {}

@@ -77,17 +77,31 @@ void lcws_wake_all(struct cws_link *queue) {
     }
 }
 
+static int tostring(lua_State *L) {
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+/* Pushes the text of the error that ended the task. */
+static void push_error_text(lua_State *L, struct lcws_task *t) {
+    if (lua_status(t->co) == LUA_OK) {
+        lua_pushliteral(L,
+                        "the coroutine was closed or resumed by the program");
+        return;
+    }
+    lua_pushcfunction(L, tostring);
+    lua_xmove(t->co, L, 1);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+        return;
+    lua_pop(L, 1);
+    lua_pushliteral(L, "an error whose __tostring raises");
+}
+
 /* Runs protected: the traceback needs memory. Argument: the task. */
 static int report_error(lua_State *L) {
     struct lcws_task *t = lua_touserdata(L, 1);
     luaL_checkstack(L, 10, NULL);
-    if (lua_status(t->co) == LUA_OK) {
-        lua_pushliteral(L,
-                        "the coroutine was closed or resumed by the program");
-    } else {
-        lua_xmove(t->co, L, 1);
-        luaL_tolstring(L, -1, NULL);
-    }
+    push_error_text(L, t);
     luaL_traceback(L, t->co, lua_tostring(L, -1), 0);
     push_task(L, t);
     lua_pushvalue(L, -3);
