@@ -487,6 +487,17 @@ describe("waiting", function()
     assert.equal("late", ch:receive())
   end)
 
+  it("sees a deadlock where a signal was watched once", function()
+    local signals = cws.signal("USR1")
+    cws.run(function() signals:stop() end)
+    assert.error_matches(wait, "deadlock")
+    local other
+    cws.run(function() other = cws.signal("USR1") end)
+    other:stop()
+    assert.is_number(cws.after(0.001):receive())
+    assert.error_matches(wait, "deadlock")
+  end)
+
   net.it("lets others go first at a bare yield", function()
     local log = {}
     local a = cws.spawn(function()

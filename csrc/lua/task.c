@@ -291,11 +291,12 @@ static int wait_in_task(lua_State *L, const struct lcws_op *op,
 }
 
 bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more) {
+    bool signals = s->signals > 0; /* one may end what nothing else would */
     s->running = L;
-    if (s->signals) /* a signal may end what nothing else would */
+    if (signals)
         ev_ref(s->loop->ev);
     *more = cws_loop_turn(s->loop, timeout);
-    if (s->signals)
+    if (signals) /* even when the last one was stopped meanwhile */
         ev_unref(s->loop->ev);
     s->running = NULL;
     return !lcws_interrupted(s);
