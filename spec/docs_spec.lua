@@ -64,3 +64,10 @@ describe("docs/api.md", function()
     assert.equal(14, count)
   end)
 end)
+
+describe("SECURITY.md", function()
+  it("has the limits of the code", function()
+    -- compression is no limit
+    assert.same({ "compression: not listed" }, docs.wrong_defaults("SECURITY.md", "limit | default"))
+  end)
+end)

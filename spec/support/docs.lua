@@ -7,6 +7,7 @@
 --   then runs in the handler of a real upgrade). `--> text` at the end of a line
 --   is what that line prints.
 local assert = require("luassert")
+local core = require("cws.core")
 local cws = require("cws")
 local net = require("spec.support.net")
 local process = require("spec.support.process")
@@ -71,6 +72,39 @@ function M.rows(path, header)
     rows[#rows + 1] = row
   end
   return rows
+end
+
+local units = { s = 1, B = 1, KiB = 1024, MiB = 1024 * 1024 }
+
+---"64 KiB", "10 s", "none", "100"
+---@param text string
+---@return number?
+local function value_of(text)
+  local number, unit = text:match("^([%d.]+) ?(%a*)$")
+  if text == "none" then return math.huge end
+  if text == "descriptors − 32" then return 0 end
+  return number and tonumber(number) * (units[unit] or 1)
+end
+
+---What a table of options and their defaults does not say as the code does.
+---@param path string
+---@param header string
+---@return string[]
+function M.wrong_defaults(path, header)
+  local wrong, listed = {}, {}
+  for _, row in ipairs(M.rows(path, header)) do
+    for name in row[1]:gmatch("`([%w_]+)`") do
+      listed[name] = true
+      local value = core.defaults[name]
+      if name ~= "compression" and value ~= value_of(row[2]) then -- that is a table of its own
+        wrong[#wrong + 1] = ("%s: %s, but it is %s"):format(name, row[2], tostring(value))
+      end
+    end
+  end
+  for name in pairs(core.defaults) do
+    if not listed[name] then wrong[#wrong + 1] = name .. ": not listed" end
+  end
+  return wrong
 end
 
 ---What the lines of a block say they print.
@@ -181,6 +215,7 @@ function M.run(block)
   local first = '{"name":"Hello"}'
   local before = cws.json
   cws.json = cws.json or codec
+  net.log() -- what pieces log is not for who reads the test's output
   local run = (uses(block, "req") or uses(block, "res")) and run_in_handler or run_with_url
   local ok, result = run(block, first)
   cws.json = before
