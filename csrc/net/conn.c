@@ -82,22 +82,9 @@ static void inbox_take(struct cws_conn *c, struct cws_event *event) {
 
 /* --- events -------------------------------------------------------------- */
 
-static void answer(struct cws_conn *c, const struct cws_event *event) {
-    uint8_t frame[CWS_SESSION_CONTROL_MAX];
-    if (event->type != CWS_EVENT_PING)
-        cws_conn_release_pong(c);
-    int n = cws_session_answer(&c->session, event, frame);
-    if (n < 0)
-        cws_conn_lost(c, "no randomness for a masking key");
-    else if (n > 0 && event->type == CWS_EVENT_PING)
-        cws_conn_pong(c, frame, (size_t)n);
-    else if (n > 0 && cws_conn_queue(c, frame, (size_t)n) < 0)
-        cws_conn_lost(c, "out of memory");
-}
-
 static void on_control(struct cws_conn *c, const struct cws_event *event) {
     if (event->type == CWS_EVENT_PING)
-        answer(c, event);
+        cws_conn_answer(c, event);
     else
         cws_conn_got_pong(c, event);
     bool watched =
@@ -127,7 +114,6 @@ static enum cws_parse pull(struct cws_conn *c, struct cws_event *event) {
             break;
         case CWS_EVENT_CLOSE:
         case CWS_EVENT_FAIL:
-            answer(c, event);
             cws_conn_got_close(c, event);
             break;
         }
@@ -207,7 +193,7 @@ static void run_batch(struct cws_conn *c, bool from_raw) {
 static bool reading(const struct cws_conn *c) {
     switch (c->phase) {
     case CONN_OPEN:
-        return !c->paused && !cws_buf_len(&c->raw);
+        return !c->paused && !c->held && !cws_buf_len(&c->raw);
     case CONN_CLOSING: /* data is thrown away from now on */
         return !cws_buf_len(&c->raw);
     case CONN_FLUSHING:
@@ -456,6 +442,7 @@ int cws_conn_receive(struct cws_conn *c, struct cws_event *event) {
     }
     if (c->inbox.cap)
         cws_buf_free(&c->inbox);
+    cws_conn_release_held(c);
     if (batch->conn == c) {
         if (batch->held) {
             *event = *batch->held;

@@ -14,6 +14,7 @@
 #include "listener.h"
 
 #define DRAIN_TIME 1.0 /* seconds that a server waits for the peer's end */
+#define HOLD_TIME 1.0  /* and that an end waits for a program that is busy */
 
 static void enter(struct cws_conn *c, enum conn_phase phase, double seconds) {
     c->phase = (uint8_t)phase;
@@ -31,24 +32,33 @@ static struct conn_end no_memory = {CWS_CLOSE_ABNORMAL, false, 13,
 void cws_conn_free_end(struct cws_conn *c) {
     if (c->end != &no_memory)
         cws_free(c->end);
+    cws_free(c->held);
+}
+
+static struct conn_end *new_end(uint16_t code, bool clean, const void *text,
+                                size_t len) {
+    struct conn_end *end = cws_calloc(sizeof *end);
+    if (!end)
+        return NULL;
+    if (len > CWS_FRAME_CONTROL_MAX)
+        len = CWS_FRAME_CONTROL_MAX;
+    end->code = code;
+    end->clean = clean;
+    end->len = (uint8_t)len;
+    if (len)
+        memcpy(end->text, text, len);
+    return end;
 }
 
 void cws_conn_end(struct cws_conn *c, uint16_t code, bool clean,
                   const void *text, size_t len) {
     if (c->end)
         return;
-    c->end = cws_calloc(sizeof *c->end);
-    if (!c->end) {
+    c->end = new_end(code, clean, text, len);
+    if (!c->end)
         c->end = &no_memory;
-    } else {
-        if (len > CWS_FRAME_CONTROL_MAX)
-            len = CWS_FRAME_CONTROL_MAX;
-        c->end->code = code;
-        c->end->clean = clean;
-        c->end->len = (uint8_t)len;
-        if (len)
-            memcpy(c->end->text, text, len);
-    }
+    cws_free(c->held); /* another end came first */
+    c->held = NULL;
     cws_conn_post(c);
 }
 
@@ -96,12 +106,45 @@ void cws_conn_flushed(struct cws_conn *c) {
     cws_conn_update_io(c);
 }
 
-/* A CLOSE or FAIL event; our answer is queued already. */
-void cws_conn_got_close(struct cws_conn *c, const struct cws_event *event) {
+/* The program has not seen all messages that came before: it can answer them
+ * until it has, for a time (5.5.1: "An endpoint MAY delay sending a Close frame
+ * until its current message is sent"). */
+static bool hold(struct cws_conn *c, const struct cws_event *event) {
+    if (!c->inbox_count || !c->events || c->phase != CONN_OPEN || c->broken)
+        return false;
+    bool clean = event->type == CWS_EVENT_CLOSE;
+    c->held = new_end(event->code, clean, event->data, event->len);
+    if (!c->held)
+        return false;
+    enter(c, CONN_OPEN, HOLD_TIME);
+    return true;
+}
+
+static void take_close(struct cws_conn *c, const struct cws_event *event) {
+    cws_conn_answer(c, event);
     cws_conn_end(c, event->code, event->type == CWS_EVENT_CLOSE, event->data,
                  event->len);
     if (c->phase != CONN_CLOSED) /* there was memory for the answer */
         start_flushing(c);
+}
+
+void cws_conn_got_close(struct cws_conn *c, const struct cws_event *event) {
+    if (!hold(c, event))
+        take_close(c, event);
+}
+
+void cws_conn_release_held(struct cws_conn *c) {
+    struct conn_end *held = c->held;
+    if (!held)
+        return;
+    c->held = NULL;
+    struct cws_event event = {
+        .type = held->clean ? CWS_EVENT_CLOSE : CWS_EVENT_FAIL,
+        .code = held->code,
+        .data = (const uint8_t *)held->text,
+        .len = held->len};
+    take_close(c, &event);
+    cws_free(held);
 }
 
 /* Queues our close frame. */
@@ -117,6 +160,7 @@ static void say_close(struct cws_conn *c, uint16_t code, const char *reason,
 
 int cws_conn_close(struct cws_conn *c, uint16_t code, const char *reason,
                    size_t len) {
+    cws_conn_release_held(c);
     if (c->phase != CONN_OPEN)
         return CWS_ECLOSED;
     say_close(c, code, reason, len);
@@ -175,7 +219,7 @@ const char *cws_conn_state(const struct cws_conn *c) {
  * re-arms the timer as messages pass: it looks when it fires. */
 static double next_look(const struct cws_conn *c) {
     const struct cws_options *o = c->options;
-    if (c->phase != CONN_OPEN)
+    if (c->phase != CONN_OPEN || c->held)
         return c->deadline;
     double at = c->alive + o->ping_interval;
     if (c->ping_at > 0)
@@ -241,7 +285,9 @@ void cws_conn_on_timer(struct ev_loop *ev, ev_timer *timer, int revents) {
     bool nested = c->loop->running;
     c->loop->running = true;
     double now = cws_loop_now(c->loop);
-    if (c->phase == CONN_OPEN)
+    if (c->held && now >= c->deadline)
+        cws_conn_release_held(c);
+    else if (c->phase == CONN_OPEN && !c->held)
         on_time_open(c, now);
     else if (now >= c->deadline && !c->end)
         cws_conn_lost(c, "close timeout");

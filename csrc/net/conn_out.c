@@ -136,6 +136,19 @@ void cws_conn_pong(struct cws_conn *c, const uint8_t *frame, size_t len) {
     c->pong->len = (uint8_t)len;
 }
 
+void cws_conn_answer(struct cws_conn *c, const struct cws_event *event) {
+    uint8_t frame[CWS_SESSION_CONTROL_MAX];
+    if (event->type != CWS_EVENT_PING)
+        cws_conn_release_pong(c);
+    int n = cws_session_answer(&c->session, event, frame);
+    if (n < 0)
+        cws_conn_lost(c, "no randomness for a masking key");
+    else if (n > 0 && event->type == CWS_EVENT_PING)
+        cws_conn_pong(c, frame, (size_t)n);
+    else if (n > 0 && cws_conn_queue(c, frame, (size_t)n) < 0)
+        cws_conn_lost(c, "out of memory");
+}
+
 /* Header and masked payload in one piece. */
 static int queue_masked(struct cws_conn *c, const struct cws_frame *frame,
                         const uint8_t *header, size_t header_len,

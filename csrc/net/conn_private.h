@@ -50,6 +50,7 @@ struct cws_conn {
     struct cws_buf inbox; /* messages that wait, each behind a conn_entry */
     size_t inbox_count;
     struct conn_end *end;
+    struct conn_end *held; /* an end that waits for what came before it */
     struct conn_pong *pong;
     double alive;    /* last sign of life of the peer */
     double active;   /* last data message, either way */
@@ -85,6 +86,8 @@ void cws_conn_mark_dirty(struct cws_conn *c);
 /* Writes what it can; may close the connection. */
 void cws_conn_write(struct cws_conn *c);
 void cws_conn_pong(struct cws_conn *c, const uint8_t *frame, size_t len);
+/* Queues the frame that the event demands. */
+void cws_conn_answer(struct cws_conn *c, const struct cws_event *event);
 /* Queues the pong that was held back: before a close frame, since nothing is
  * sent after one (RFC 6455 5.5.1). */
 void cws_conn_release_pong(struct cws_conn *c);
@@ -96,6 +99,8 @@ void cws_conn_end(struct cws_conn *c, uint16_t code, bool clean,
 void cws_conn_free_end(struct cws_conn *c);
 void cws_conn_lost(struct cws_conn *c, const char *cause);
 void cws_conn_got_close(struct cws_conn *c, const struct cws_event *event);
+/* Ends, after what was held back: when there is such an end. */
+void cws_conn_release_held(struct cws_conn *c);
 void cws_conn_got_pong(struct cws_conn *c, const struct cws_event *event);
 void cws_conn_flushed(struct cws_conn *c);
 void cws_conn_close_transport(struct cws_conn *c, bool abort);

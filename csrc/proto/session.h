@@ -170,9 +170,10 @@ void cws_session_shrink(struct cws_session *s);
 /*
  * Header of a data frame: opcode TEXT or BINARY starts a message,
  * CONTINUATION goes on with it. For a client *frame->key is filled with a
- * fresh key: the caller masks. Returns 2..14, or CWS_ECLOSED unless OPEN,
- * CWS_EUSAGE when it does not fit the fragments sent so far, CWS_EINTERNAL
- * without randomness.
+ * fresh key: the caller masks. Returns 2..14, or CWS_ECLOSED after our close
+ * frame (until answer() also in CLOSE_RECEIVED and FAILED: what came before may
+ * be replied to), CWS_EUSAGE when it does not fit the fragments sent so far,
+ * CWS_EINTERNAL without randomness.
  */
 int cws_session_header(struct cws_session *s, uint8_t opcode, bool fin,
                        bool compressed, size_t len, struct cws_frame *frame,

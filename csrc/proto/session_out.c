@@ -22,10 +22,16 @@ static int write_header(struct cws_session *s, struct cws_frame *frame,
     return (int)cws_frame_write(frame, out);
 }
 
+/* 5.5.1: nothing after our close frame; before it, also when the peer's has
+ * come. */
+static bool is_over(const struct cws_session *s) {
+    return s->said_close || s->state == CWS_SESSION_CLOSED;
+}
+
 int cws_session_header(struct cws_session *s, uint8_t opcode, bool fin,
                        bool compressed, size_t len, struct cws_frame *frame,
                        uint8_t out[CWS_FRAME_HEADER_MAX]) {
-    if (s->state != CWS_SESSION_OPEN)
+    if (is_over(s))
         return CWS_ECLOSED;
     if (s->sending != (opcode == CWS_OP_CONTINUATION))
         return CWS_EUSAGE;
@@ -66,7 +72,7 @@ static int write_control(struct cws_session *s, uint8_t opcode,
 int cws_session_control(struct cws_session *s, uint8_t opcode,
                         const uint8_t *data, size_t len,
                         uint8_t out[CWS_SESSION_CONTROL_MAX]) {
-    if (s->state != CWS_SESSION_OPEN)
+    if (is_over(s))
         return CWS_ECLOSED;
     return write_control(s, opcode, data, len, out);
 }
