@@ -135,7 +135,8 @@ server:handle("/chat", chat)
 server:handle("/", home)
 local name = addr:match("^(.*):") or ""
 local port = server:address():match("%d+$")
-cws.log("listening on http://" .. (name == "" and "localhost" or name) .. ":" .. port .. "/ (Ctrl-C to stop)")
+local url = "http://" .. (name == "" and "localhost" or name) .. ":" .. port .. "/"
+cws.spawn(cws.log, "listening on " .. url .. " (Ctrl-C to stop)") -- when it serves
 local ok, serve_err = server:serve()
 if not ok then
   cws.log(serve_err)
