@@ -7,6 +7,7 @@
 #include <openssl/crypto.h>
 #include <time.h>
 
+#include "../proto/crypto.h"
 #include "../proto/deflate.h"
 #include "../proto/http.h"
 #include "../proto/utf8.h"
@@ -51,6 +52,21 @@ static int l_counts(lua_State *L) {
     return 2;
 }
 
+/* fail("memory", n [, all]) lets the n-th allocation of layers 1 and 2 from now
+ * on fail, and all later ones; fail("random", n) the next n reads of the random
+ * generator. For the specs; returns how many allocations there were. */
+static int l_fail(lua_State *L) {
+    static const char *const names[] = {"memory", "random", NULL};
+    bool random = luaL_checkoption(L, 1, NULL, names);
+    lua_Integer n = luaL_checkinteger(L, 2);
+    if (random)
+        cws_crypto_fail((unsigned)n);
+    else
+        lua_pushinteger(
+            L, (lua_Integer)cws_alloc_fail((size_t)n, lua_toboolean(L, 3)));
+    return !random;
+}
+
 /* --- layer 1
  * ------------------------------------------------------------------- */
 
@@ -87,15 +103,12 @@ static int l_is_value(lua_State *L) {
 __attribute__((visibility("default"))) int luaopen_cws_core(lua_State *L);
 
 int luaopen_cws_core(lua_State *L) {
-    static const luaL_Reg functions[] = {{"versions", l_versions},
-                                         {"now", l_now},
-                                         {"time", l_time},
-                                         {"reason", l_reason},
-                                         {"escape", l_escape},
-                                         {"is_token", l_is_token},
-                                         {"is_value", l_is_value},
-                                         {"counts", l_counts},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"versions", l_versions}, {"now", l_now},
+        {"time", l_time},         {"reason", l_reason},
+        {"escape", l_escape},     {"is_token", l_is_token},
+        {"is_value", l_is_value}, {"counts", l_counts},
+        {"fail", l_fail},         {NULL, NULL}};
     luaL_checkversion(L);
     if (loaded == 0)
         loaded = lcws_clock();

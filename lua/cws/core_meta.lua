@@ -230,4 +230,12 @@ function core.is_value(text) end
 ---@return integer live, integer tasks
 function core.counts() end
 
+---For the specs: lets allocations of C, or the random generator, fail. Returns
+---how many allocations there were since the last call.
+---@param what "memory"|"random"
+---@param n integer the n-th allocation from now on, 0: none; or so many reads
+---@param all? boolean later allocations as well
+---@return integer? asked
+function core.fail(what, n, all) end
+
 return core
