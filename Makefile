@@ -168,7 +168,7 @@ bench:
 
 bench-instructions: setup-valgrind
 	@$(MAKE) --no-print-directory all
-	@sh bench/instructions.sh
+	@sh bench/instructions.sh $(if $(RECORD),record)
 
 # --- install -----------------------------------------------------------------
 

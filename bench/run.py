@@ -3,14 +3,18 @@
 
 Each server runs alone on core 0, the generator on core 1. In each round every
 peer is measured once per scenario, so what disturbs the machine disturbs all;
-shown are medians, and ratios of figures from the same rounds.
+shown are medians, and medians of the ratios of figures from the same round.
+Everything goes to bench/results.json.
 
-  bench/run.py [--rounds 5] [--seconds 2] [--only WORD] [--peers cws,floor,bun]
+  make bench                                  the scenarios with targets
+  make bench ARGS='--only "64 x 16,idle" --peers cws,bun --rounds 3'
+  make bench ARGS='--matrix --peers cws'      sizes x connections x in flight
 """
 import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import socket
@@ -23,20 +27,26 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OUT = os.path.join(TOP, "build", "bench")
 MODULES = os.path.join(TOP, "build", "node_modules")
 PEERS = os.path.join(TOP, "bench", "peers")
+WSLOAD = os.path.join(OUT, "wsload")
 LUA = os.environ.get("LUA") or "lua5.4"
+MIB = 1048576
 
 
 def run(command, **more):
-    return subprocess.run(command, capture_output=True, text=True, **more)
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
 
 
-def compile_c(name, libraries):
-    target = os.path.join(OUT, name)
-    source = os.path.join(PEERS, name + ".c")
-    if name == "wsload":
-        source = os.path.join(TOP, "bench", "wsload.c")
-    flags = ["-DWITH_TLS", "-DWITH_ZLIB"] if name == "wsload" else []
-    done = run(["cc", "-std=gnu11", "-O2", *flags, "-o", target, source, *libraries])
+def first_line(command, **more):
+    done = run(command, **more)
+    return ((done.stdout or done.stderr).strip().splitlines() or ["?"])[0]
+
+
+# --- the peers ---------------------------------------------------------------
+
+
+def compile_c(source, libraries, flags=()):
+    target = os.path.join(OUT, os.path.basename(source)[:-2])
+    done = run(["cc", "-std=gnu11", "-O2", *flags, "-o", target, os.path.join(TOP, "bench", source), *libraries])
     return target if done.returncode == 0 else None
 
 
@@ -50,72 +60,117 @@ def build_go():
     return target if done.returncode == 0 else None
 
 
-def bun():
-    script = ["sh", os.path.join("tools", "needs.sh")]
-    if shutil.which("npm"):
-        run([*script, "node-modules"], cwd=TOP)
-    return run([*script, "bun"], cwd=TOP).stdout.strip() or None
+def needs(*words):
+    """What tools/needs.sh says, or None."""
+    return run(["sh", os.path.join("tools", "needs.sh"), *words], cwd=TOP).stdout.strip() or None
 
 
-def lua_http():
-    probe = run([LUA, "-e", 'require("http.server")'], env=lua_http_env())
-    return LUA if probe.returncode == 0 else None
+def package_version(name):
+    with open(os.path.join(MODULES, name, "package.json"), encoding="utf-8") as file:
+        return json.load(file)["version"]
 
 
-def lua_http_env():
-    return dict(os.environ, LUA_PATH="/usr/share/lua/5.4/?.lua;/usr/share/lua/5.3/?.lua;"
-                "/usr/share/lua/5.4/?/init.lua;/usr/share/lua/5.3/?/init.lua;;")
+# lua-http's own modules are installed for Lua 5.1 and 5.3 only, but run here.
+LUA_HTTP = dict(os.environ, LUA_PATH=";".join(
+    f"/usr/share/lua/{v}/?{end}" for v in ("5.4", "5.3", "5.2", "5.1") for end in (".lua", "/init.lua")) + ";;")
 
 
-def peers():
-    """Name to (command without the port, environment, features)."""
+def find_peers():
+    """Name to command (the port comes last), environment, features, version."""
     table = {}
-    env = dict(os.environ, NODE_PATH=MODULES)
 
-    def add(name, found, command, features="", environment=env):
-        if found:
-            table[name] = (command, environment, features.split())
-        else:
+    def add(name, found, command, features="", env=None, version=None):
+        if not found:
             print(f"{name}: left out, it is not installed", file=sys.stderr)
+            return
+        table[name] = {"command": command, "env": env or os.environ, "features": features.split(),
+                       "version": version() if version else ""}
 
-    floor = compile_c("floor", ["-lev", "-lcrypto"])
-    add("cws", True, [LUA, os.path.join(PEERS, "cws.lua")], "broadcast deflate")
+    add("cws", True, [LUA, os.path.join(PEERS, "cws.lua")], "broadcast deflate",
+        version=lambda: first_line(["git", "describe", "--always", "--dirty"], cwd=TOP))
+    floor = compile_c("peers/floor.c", ["-lev", "-lcrypto"])
     add("floor", floor, [floor], "broadcast")
-    binary = bun()
-    add("bun", binary, [binary, os.path.join(PEERS, "bun.js")], "broadcast deflate")
+    if shutil.which("npm"):
+        needs("node-modules")
+    bun = needs("bun")
+    add("bun", bun, [bun, os.path.join(PEERS, "bun.js")], "broadcast deflate",
+        version=lambda: package_version("bun"))
     node = shutil.which("node") and os.path.exists(os.path.join(MODULES, "ws"))
-    add("ws", node, ["node", os.path.join(PEERS, "ws.js")], "broadcast deflate")
+    add("ws", node, ["node", os.path.join(PEERS, "ws.js")], "broadcast deflate",
+        env=dict(os.environ, NODE_PATH=MODULES),
+        version=lambda: package_version("ws") + " on node " + first_line(["node", "--version"]))
     go = build_go()
-    add("gorilla", go, [go], "deflate")
-    lws = compile_c("lws", ["-lwebsockets"])
-    add("lws", lws, [lws])
-    python = run(["sh", os.path.join("tools", "needs.sh"), "python"], cwd=TOP).stdout.strip()
-    add("python", python, [python, os.path.join(PEERS, "python.py")])
-    add("lua-http", lua_http(), [LUA, os.path.join(PEERS, "lua_http.lua")], environment=lua_http_env())
+    add("gorilla", go, [go], "deflate", version=lambda: first_line(
+        ["dpkg-query", "-W", "-f", "${Version}", "golang-github-gorilla-websocket-dev"])
+        + " on " + first_line(["go", "version"]))
+    lws = compile_c("peers/lws.c", ["-lwebsockets"])
+    add("lws", lws, [lws], version=lambda: first_line(["pkg-config", "--modversion", "libwebsockets"]))
+    python = needs("python")
+    add("python", python, [python, os.path.join(PEERS, "python.py")], version=lambda: first_line(
+        [python, "-c", "import websockets.version as v; print(v.version)"]))
+    lua_http = run([LUA, "-e", 'require("http.server")'], env=LUA_HTTP).returncode == 0
+    add("lua-http", lua_http, [LUA, os.path.join(PEERS, "lua_http.lua")], env=LUA_HTTP, version=lambda: first_line(
+        [LUA, "-e", 'print(require("http.version").version)'], env=LUA_HTTP))
     return table
 
 
+# --- what is measured --------------------------------------------------------
+
+
+def echo(connections, depth, size, kind="text", limits=None):
+    name = f"echo {size} B {kind} {connections} x {depth}"
+    return {"name": name, "mode": "echo", "needs": "", "limits": limits or {},
+            "arguments": ["-c", connections, "-p", depth, "-s", size, "-k", kind]}
+
+
+def special(name, mode, arguments, needs="", limits=None):
+    return {"name": name, "mode": mode, "arguments": arguments, "needs": needs, "limits": limits or {}}
+
+
+# From 64 connections on every echo is held against these.
+MANY = {"gorilla": 0.85, "lws": 0.90, "ws": 0.55, "lua-http": 0.35}
+
+
 def scenarios():
-    """(name, mode, wsload arguments, feature that a peer needs)."""
-    rows = []
-    for connections, depth, size in [
-        (1, 1, 20), (64, 1, 20), (1000, 1, 20), (64, 16, 20), (8, 256, 20), (1000, 16, 20),
-        (64, 1, 1024), (64, 16, 1024), (8, 4, 16384), (64, 16, 16384),
-        (1, 1, 1048576), (64, 1, 1048576),
-    ]:
-        kind = "binary" if size == 1048576 else "text"
-        name = f"echo {size} B {kind} {connections} x {depth}"
-        rows.append((name, "echo", ["-c", connections, "-p", depth, "-s", size, "-k", kind], ""))
-    for kind in ("utf8", "binary"):
-        rows.append((f"echo 16384 B {kind} 8 x 4", "echo",
-                     ["-c", 8, "-p", 4, "-s", 16384, "-k", kind], ""))
-    rows.append(("connect-echo-close 32", "connect", ["-c", 32], ""))
-    rows.append(("broadcast 20 B to 1000", "broadcast",
-                 ["-c", 1000, "-p", 4, "--pub-path", "/pub"], "broadcast"))
-    rows.append(("echo 1024 B deflate 64 x 1", "echo", ["-c", 64, "-p", 1, "-s", 1024, "--deflate"],
-                 "deflate"))
-    rows.append(("idle 10000", "idle", ["-c", 10000, "--first-echo"], ""))
-    return rows
+    """With the largest ratio, cws to the peer, that is meant to hold."""
+    return [
+        echo(1, 1, 20),
+        echo(10, 1, 20),
+        echo(64, 1, 20, limits={"floor": 1.10, **MANY}),
+        echo(1000, 1, 20, limits={"floor": 1.10, **MANY}),
+        echo(10000, 1, 20, limits=MANY),
+        echo(64, 16, 20, limits={"floor": 1.50, "bun": 0.80, **MANY}),
+        echo(8, 256, 20, limits={"bun": 0.70}),
+        echo(64, 1, 1024, limits=MANY),
+        echo(64, 16, 1024, limits=MANY),
+        echo(8, 4, 16384, limits={"floor": 1.75, "bun": 0.55}),
+        echo(64, 16, 16384, limits={"floor": 1.75, "bun": 0.55, **MANY}),
+        echo(8, 4, 16384, "utf8", limits={"floor": 2.0, "bun": 0.20}),
+        echo(8, 4, 16384, "binary"),
+        echo(1, 1, MIB, "binary", limits={"floor": 1.65, "bun": 0.60}),
+        echo(64, 1, MIB, "binary", limits={"floor": 1.65, "bun": 0.60, **MANY}),
+        special("connect-echo-close 32", "connect", ["-c", 32], limits={"bun": 1.00}),
+        special("broadcast 20 B to 1000", "broadcast", ["-c", 1000, "-p", 4, "--pub-path", "/pub"], "broadcast",
+                {"bun": 0.95}),
+        special("deflate echo 1024 B 64 x 1", "echo", ["-c", 64, "-p", 1, "-s", 1024, "--deflate"], "deflate",
+                {"bun": 1.00}),
+        special("deflate takeover echo 1024 B 64 x 1", "echo", ["-c", 64, "-p", 1, "-s", 1024, "--takeover"],
+                "deflate", {"bun": 1.00}),
+        special("idle 10000", "idle", ["-c", 10000]),
+        special("idle 10000 after an echo", "idle", ["-c", 10000, "--first-echo"], limits={"RSS": 2048}),
+    ]
+
+
+def matrix():
+    """All of it, where what is in flight is at most 64 MiB."""
+    return [echo(connections, depth, size, kind)
+            for size in (20, 1024, 16384, MIB) for connections in (1, 64, 1000) for depth in (1, 16, 256)
+            for kind in ("text", "utf8", "binary") if connections * depth * size <= 64 * MIB]
+
+
+# --- measuring ---------------------------------------------------------------
+
+servers = 0
 
 
 def wait_for(port, process):
@@ -130,101 +185,160 @@ def wait_for(port, process):
     return False
 
 
-def measure(wsload, peer, port, scenario, seconds):
-    name, mode, arguments, feature = scenario
-    command, env, features = peer
-    deflate = ["--deflate"] if feature == "deflate" else []
-    server = subprocess.Popen(["taskset", "-c", "0", *command, str(port), *deflate], env=env, cwd=TOP,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def measure(peer, scenario, seconds):
+    """wsload's figures, or None with a word on standard error."""
+    global servers
+    port = 21000 + servers % 9000
+    servers += 1
+    command = ["taskset", "-c", "0", *peer["command"], str(port)]
+    command += [a for a in scenario["arguments"] if a in ("--deflate", "--takeover")]
+    server = subprocess.Popen(command, env=peer["env"], cwd=TOP, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
     try:
         if not wait_for(port, server):
+            print(f"  {scenario['name']}: {peer['command'][0]} does not listen", file=sys.stderr)
             return None
-        path = "/sub" if mode == "broadcast" else "/echo"
-        done = run([wsload, "--json", "--cpu", "1", "--pid", str(server.pid), "-d", str(seconds), "-w",
-                    "0.5", *map(str, arguments), mode, f"ws://127.0.0.1:{port}{path}"], timeout=120)
-        if done.returncode != 0:
-            print(f"  {name}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        path = "/sub" if scenario["mode"] == "broadcast" else "/echo"
+        done = run([WSLOAD, "--json", "--cpu", "1", "--pid", str(server.pid), "-d", str(seconds), "-w",
+                    str(seconds / 3), *map(str, scenario["arguments"]), scenario["mode"],
+                    f"ws://127.0.0.1:{port}{path}"], timeout=120)
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+        print(f"  {scenario['name']}: {peer['command'][0]}: {done.stderr.strip()[-200:]}", file=sys.stderr)
+    except subprocess.TimeoutExpired:
+        print(f"  {scenario['name']}: {peer['command'][0]}: took too long", file=sys.stderr)
     finally:
-        server.send_signal(signal.SIGKILL)
+        server.kill()
         server.wait()
+    return None
 
 
 def figure(result, mode):
     if mode == "idle":
         return result.get("rss_bytes_per_connection")
-    for key in ("server_cpu_ns_per_msg", "server_cpu_ns_per_cycle", "server_cpu_ns_per_delivery"):
-        if key in result:
-            return result[key]
-    return None
+    return result.get("server_cpu_ns_per_msg")
 
 
-def versions():
+def median(values):
+    return statistics.median(values) if values else None
+
+
+class Row:
+    """One scenario: what each round gave for each peer."""
+
+    def __init__(self, scenario):
+        self.scenario = scenario
+        self.rounds = []
+
+    def play(self, peers, seconds):
+        results = {name: measure(peer, self.scenario, seconds) for name, peer in peers.items()
+                   if not self.scenario["needs"] or self.scenario["needs"] in peer["features"]}
+        self.rounds.append({name: result for name, result in results.items() if result})
+
+    def figures(self, name):
+        return [figure(r[name], self.scenario["mode"]) for r in self.rounds if name in r]
+
+    def value(self, name):
+        return median(self.figures(name))
+
+    def ratio(self, name):
+        mode = self.scenario["mode"]
+        return median([figure(r["cws"], mode) / figure(r[name], mode) for r in self.rounds
+                       if "cws" in r and name in r and figure(r[name], mode)])
+
+    def other(self, key):
+        return median([r["cws"][key] for r in self.rounds if "cws" in r and key in r["cws"]])
+
+    def latency(self, key):
+        return median([r["cws"]["latency_us"][key] for r in self.rounds if "cws" in r])
+
+    def missed(self):
+        for name, limit in self.scenario["limits"].items():
+            got = self.value("cws") if name == "RSS" else self.ratio(name)
+            if got is not None and got > limit:
+                yield f"{self.scenario['name']}: {got:.2f} to {name}, meant to be at most {limit:.2f}"
+
+    def summary(self, names):
+        return {"scenario": self.scenario["name"], "unit": self.unit(),
+                "median": {n: self.value(n) for n in names},
+                "ratio": {n: self.ratio(n) for n in names if n != "cws"},
+                "rounds": self.rounds}
+
+    def unit(self):
+        return "B per connection" if self.scenario["mode"] == "idle" else "ns"
+
+    def cells(self, names):
+        yield f"{self.scenario['name']} ({'B' if self.scenario['mode'] == 'idle' else 'ns'})"
+        for name in names:
+            value, ratio = self.value(name), None if name == "cws" else self.ratio(name)
+            yield "–" if value is None else f"{value:.0f}" + (f" ({ratio:.2f})" if ratio else "")
+        for key in ("p50", "p99"):
+            yield f"{self.latency(key):.0f}" if self.latency(key) is not None else "–"
+        rate = self.other("msgs_per_s")
+        yield f"{rate:.0f}" if rate else "–"
+        memory = self.other("server_peak_rss_kb")
+        yield f"{memory / 1024:.1f}" if memory else "–"
+
+
+def versions(peers):
     cpu = "unknown"
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
         for line in info:
             if line.startswith("model name"):
                 cpu = line.split(":", 1)[1].strip()
                 break
-    return {"machine": cpu, "cores": os.cpu_count(), "kernel": platform.release()}
+    parts = run([LUA, "-e", 'package.path = "lua/?.lua;lua/?/init.lua;" .. package.path\n'
+                 'package.cpath = "build/?.so;" .. package.cpath\n'
+                 'for k, v in pairs(require("cws").versions()) do print(k .. "=" .. tostring(v)) end'], cwd=TOP)
+    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),
+            "compiler": first_line(["cc", "--version"]),
+            "cws": dict(line.split("=", 1) for line in parts.stdout.splitlines()),
+            "peers": {name: peer["version"] for name, peer in peers.items()}}
 
 
-def table_row(name, mode, figures, names):
-    medians = {n: statistics.median(figures[n]) for n in names if figures.get(n)}
-    ours = medians.get("cws")
-    cells = []
-    for n in names:
-        value = medians.get(n)
-        if value is None:
-            cells.append("–")
-        elif n == "cws" or not ours:
-            cells.append(f"{value:.0f}")
-        else:
-            cells.append(f"{value:.0f} ({ours / value:.2f})")
-    unit = "B" if mode == "idle" else "ns"
-    return f"| {name} ({unit}) | " + " | ".join(cells) + " |", medians
+def read_options():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--seconds", type=float, default=1.5, help="measured, after a third of it to warm up")
+    options.add_argument("--only", default="", help="scenarios that contain one of these words, with commas between")
+    options.add_argument("--peers", default="", help="these peers only, with commas between; cws is one")
+    options.add_argument("--matrix", action="store_true", help="all sizes, numbers and kinds")
+    options.add_argument("--out", default=os.path.join(TOP, "bench", "results.json"))
+    return options.parse_args()
+
+
+def report(rows, names, out, about):
+    print("| server CPU (cws to it) | " + " | ".join(names) + " | p50 µs | p99 µs | msg/s | peak MiB |")
+    print("| --- |" + " --: |" * (len(names) + 4))
+    for row in rows:
+        print("| " + " | ".join(row.cells(names)) + " |")
+    for row in rows:
+        for line in row.missed():
+            print("missed:", line)
+    with open(out, "w", encoding="utf-8") as file:
+        json.dump({**about, "rows": [row.summary(names) for row in rows]}, file, indent=1)
+        file.write("\n")
 
 
 def main():
-    options = argparse.ArgumentParser()
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--seconds", type=float, default=2)
-    options.add_argument("--only", default="")
-    options.add_argument("--peers", default="")
-    args = options.parse_args()
+    args = read_options()
     os.makedirs(OUT, exist_ok=True)
-    wsload = compile_c("wsload", ["-lssl", "-lcrypto", "-lz"])
-    if not wsload:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended
+    if not compile_c("wsload.c", ["-lssl", "-lcrypto", "-lz"], ["-DWITH_TLS", "-DWITH_ZLIB"]):
         sys.exit("bench: wsload does not compile (libssl-dev and zlib1g-dev are needed)")
-    table = peers()
+    peers = find_peers()
     if args.peers:
-        table = {n: p for n, p in table.items() if n in args.peers.split(",")}
-    rows = [s for s in scenarios() if args.only in s[0]]
-    results = {s[0]: {n: [] for n in table} for s in rows}
-    raw = []
-    port = 21000
+        peers = {name: peer for name, peer in peers.items() if name in args.peers.split(",")}
+    words = args.only.split(",")
+    rows = [Row(s) for s in (matrix() if args.matrix else scenarios()) if any(w in s["name"] for w in words)]
     for number in range(args.rounds):
-        for scenario in rows:
-            for name, peer in table.items():
-                if scenario[3] and scenario[3] not in peer[2]:
-                    continue
-                port = 21000 + (port - 20999) % 9000
-                result = measure(wsload, peer, port, scenario, args.seconds)
-                value = result and figure(result, scenario[1])
-                if value is not None:
-                    results[scenario[0]][name].append(value)
-                    raw.append({"round": number, "scenario": scenario[0], "peer": name, **result})
-            print(f"round {number + 1}: {scenario[0]}", file=sys.stderr)
-    names = list(table)
-    print("| server CPU per message (ratio: cws to it) | " + " | ".join(names) + " |")
-    print("| --- |" + " --- |" * len(names))
-    medians = {}
-    for scenario in rows:
-        line, medians[scenario[0]] = table_row(scenario[0], scenario[1], results[scenario[0]], names)
-        print(line)
-    with open(os.path.join(TOP, "bench", "results.json"), "w", encoding="utf-8") as out:
-        json.dump({"versions": versions(), "rounds": args.rounds, "seconds": args.seconds,
-                   "medians": medians, "raw": raw}, out, indent=1)
+        for row in rows:
+            row.play(peers, args.seconds)
+            shown = " ".join(f"{n} {row.figures(n)[-1]:.0f}" for n in row.rounds[-1])
+            print(f"round {number + 1}: {row.scenario['name']}: {shown}", file=sys.stderr)
+    report(rows, list(peers), args.out, {"rounds": args.rounds, "seconds": args.seconds, **versions(peers)})
 
 
 main()

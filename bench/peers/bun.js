@@ -1,4 +1,5 @@
-// Bun's own server. bun bun.js PORT [--deflate]
+// Bun's own server. bun bun.js PORT [--deflate | --takeover]
+const compress = { "--deflate": "shared", "--takeover": "dedicated" }[process.argv[3]];
 Bun.serve({
   port: Number(process.argv[2]),
   hostname: "127.0.0.1",
@@ -11,13 +12,13 @@ Bun.serve({
     maxPayloadLength: 64 * 1024 * 1024,
     backpressureLimit: 256 * 1024 * 1024,
     idleTimeout: 960,
-    perMessageDeflate: process.argv[3] === "--deflate" ? { compress: "shared", decompress: "shared" } : false,
+    perMessageDeflate: compress ? { compress, decompress: compress } : false,
     open(ws) {
       if (ws.data.path === "/sub") ws.subscribe("all");
     },
     message(ws, message) {
       if (ws.data.path === "/pub") ws.publish("all", message);
-      ws.send(message, process.argv[3] === "--deflate");
+      ws.send(message, !!compress);
     },
   },
 });

@@ -1,10 +1,10 @@
--- The README's echo, and a broadcast. cws.lua PORT [--deflate]
+-- The README's echo, and a broadcast. cws.lua PORT [--deflate | --takeover]
 package.path = "lua/?.lua;lua/?/init.lua;" .. package.path
 package.cpath = "build/?.so;" .. package.cpath
 local cws = require("cws")
 
 local subscribers = {}
-local compression = arg[2] == "--deflate" or nil
+local compression = arg[2] ~= nil or nil
 
 cws.serve("127.0.0.1:" .. arg[1], {
   ["/echo"] = function(req)
@@ -28,5 +28,18 @@ cws.serve("127.0.0.1:" .. arg[1], {
       cws.broadcast(subscribers, message, type)
       ws:send(message, type)
     end
+  end,
+  ["/task"] = function(req) -- another coroutine sends
+    local ws = assert(req:upgrade())
+    local messages = cws.channel(16)
+    cws.spawn(function()
+      for message in messages:each() do
+        ws:send(message)
+      end
+    end)
+    for message in ws:each() do
+      messages:send(message)
+    end
+    messages:close()
   end,
 }, { max_message = 64 * 1024 * 1024, compression = compression })

@@ -1,4 +1,4 @@
-// gorilla/websocket, one goroutine per connection. gorilla PORT [--deflate]
+// gorilla/websocket, one goroutine per connection. gorilla PORT [--deflate]: it has no context takeover
 package main
 
 import (

@@ -1,9 +1,9 @@
-// npm's ws. node ws.js PORT [--deflate]
+// npm's ws. node ws.js PORT [--deflate | --takeover]
 const { WebSocketServer } = require("ws");
 
-const deflate = process.argv[3] === "--deflate" && {
-  serverNoContextTakeover: true,
-  clientNoContextTakeover: true,
+const deflate = process.argv[3] !== undefined && {
+  serverNoContextTakeover: process.argv[3] === "--deflate",
+  clientNoContextTakeover: process.argv[3] === "--deflate",
   threshold: 0,
 };
 const server = new WebSocketServer({
