@@ -63,6 +63,8 @@ static void die(const char *what) {
 
 static uint8_t *frames; /* BATCH masked frames, back to back */
 static size_t frames_len;
+static size_t numbers_at, frame_len; /* 0: the messages are all the same */
+static int frame_count;
 static size_t reply_len; /* bytes of one batch of echoes */
 
 static size_t put_header(uint8_t *out, int first, size_t size, bool masked) {
@@ -75,9 +77,10 @@ static size_t put_header(uint8_t *out, int first, size_t size, bool masked) {
     return n;
 }
 
+static const uint8_t key[4] = {0x37, 0xfa, 0x21, 0x3d};
+
 static size_t put_frame(uint8_t *out, int first, const uint8_t *data,
                         size_t size) {
-    static const uint8_t key[4] = {0x37, 0xfa, 0x21, 0x3d};
     size_t n = put_header(out, first, size, true);
     memcpy(out + n, key, 4);
     n += 4;
@@ -138,6 +141,7 @@ static void make_frames(int batch, size_t size, const char *kind) {
     uint8_t *data = malloc(size + 1), *small = malloc(size + 256), head[16];
     frames = malloc((size + 256) * (size_t)batch);
     fill(data, size, kind);
+    memset(data, '0', 8);
     const uint8_t *payload = data;
     int first = 0x80 | (binary ? 2 : 1) | (squeeze ? 0x40 : 0);
     if (squeeze) {
@@ -146,9 +150,24 @@ static void make_frames(int batch, size_t size, const char *kind) {
     }
     for (int i = 0; i < batch; i++)
         frames_len += put_frame(frames + frames_len, first, payload, size);
+    frame_count = batch;
+    frame_len = frames_len / (size_t)batch;
+    numbers_at = squeeze ? 0 : frame_len - size;
     reply_len = (size_t)batch * (put_header(head, first, size, false) + size);
     if (squeeze) /* the server compresses in its own way: the first tells */
         reply_len = UNKNOWN;
+}
+
+/* No two messages are the same: each begins with its number. */
+static void number_frames(void) {
+    static unsigned number;
+    char digits[9];
+    for (int i = 0; i < frame_count && numbers_at; i++) {
+        uint8_t *at = frames + (size_t)i * frame_len + numbers_at;
+        snprintf(digits, sizeof digits, "%08x", number++);
+        for (int k = 0; k < 8; k++)
+            at[k] = (uint8_t)digits[k] ^ key[k & 3];
+    }
 }
 
 /* --- sockets ---------------------------------------------------------------
@@ -291,6 +310,7 @@ static void next_echo(void) {
     if (played == warm + rounds)
         finish((long)rounds * batch * connections);
     measuring = played++ >= warm;
+    number_frames();
     for (int i = 0; i < connections; i++)
         say(&clients[i], frames, frames_len, reply_len);
 }
@@ -303,6 +323,7 @@ static void next_broadcast(void) {
     if (played == warm + rounds)
         finish((long)rounds * (connections - 1));
     measuring = played++ >= warm;
+    number_frames();
     for (int i = 0; i < connections - 1; i++)
         clients[i].expect = reply_len;
     say(&clients[connections - 1], frames, frames_len, reply_len);
@@ -328,6 +349,7 @@ static void next_cycle(void) {
         (void)dial(path, false);
         break;
     case 1:
+        number_frames();
         say(&clients[0], frames, frames_len, reply_len);
         break;
     case 2:
