@@ -130,6 +130,9 @@ struct lcws_op {
  * `return lcws_perform(L, &op, timeout);`
  */
 int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout);
+/* The same after an attempt that has to wait. */
+int lcws_wait(lua_State *L, struct lcws *s, const struct lcws_op *op,
+              double timeout);
 
 /* One turn of the loop on behalf of L, between begin and end of a drive. *more:
  * something could still happen. False when an unwatched SIGINT came: the

@@ -282,9 +282,7 @@ void lcws_open_calls(lua_State *L) {
                                        {"on_pong", on_pong},
                                        {"on_close", on_close},
                                        {NULL, NULL}};
-    for (int i = 0; i < WS_UPVALUES; i++)
-        lua_pushvalue(L, -1 - WS_UPVALUES);
-    luaL_setfuncs(L, methods, WS_UPVALUES);
+    luaL_setfuncs(L, methods, 0);
     lua_newtable(L);
     lua_createtable(L, 0, 1);
     lua_pushliteral(L, "v");

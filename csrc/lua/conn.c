@@ -1,6 +1,6 @@
 /*
- * conn.c - an open WebSocket in Lua: receive, send, close and what can be
- * asked about it. Callbacks of layer 2 come in, waiting coroutines go on.
+ * conn.c - an open WebSocket in Lua: receive and close. Callbacks of layer 2
+ * come in, waiting coroutines go on.
  */
 #include "conn.h"
 
@@ -16,12 +16,14 @@ struct ws_joined {
 
 /* --- the userdata --------------------------------------------------------- */
 
+/* In the first field of a live connection; nobody else knows the address. */
+static const char magic;
+
+/* Two calls of Lua instead of the six that comparing metatables takes. */
 struct lcws_ws *lcws_ws_check(lua_State *L) {
-    struct lcws_ws *ws = lua_touserdata(L, 1);
-    if (ws && lua_getmetatable(L, 1)) {
-        bool same = lua_rawequal(L, -1, WS_META);
-        lua_pop(L, 1);
-        if (same)
+    if (lua_rawlen(L, 1) == sizeof(struct lcws_ws)) {
+        struct lcws_ws *ws = lua_touserdata(L, 1);
+        if (ws && ws->magic == &magic)
             return ws;
     }
     return luaL_checkudata(L, 1, LCWS_WS);
@@ -30,6 +32,7 @@ struct lcws_ws *lcws_ws_check(lua_State *L) {
 struct lcws_ws *lcws_ws_new(lua_State *L, struct lcws *s) {
     struct lcws_ws *ws = lua_newuserdatauv(L, sizeof *ws, 2);
     memset(ws, 0, sizeof *ws);
+    ws->magic = &magic;
     ws->s = s;
     cws_link_init(&ws->receivers);
     cws_link_init(&ws->senders);
@@ -72,6 +75,7 @@ static void free_joined(struct lcws_ws *ws) {
 static int ws_gc(lua_State *L) {
     struct lcws_ws *ws = lua_touserdata(L, 1);
     struct cws_conn *conn = ws->conn;
+    ws->magic = NULL; /* the memory may become somebody else's userdata */
     free_joined(ws);
     if (conn && ws->s->loop) {
         (void)cws_conn_close(conn, CWS_CLOSE_GOING_AWAY, NULL, 0);
@@ -139,7 +143,7 @@ int lcws_ws_closed(lua_State *L, const struct lcws_ws *ws) {
     return 4;
 }
 
-static bool ended(const struct lcws_ws *ws) {
+bool lcws_ws_ended(const struct lcws_ws *ws) {
     return !ws->conn || cws_conn_ending(ws->conn, NULL);
 }
 
@@ -199,10 +203,8 @@ static int join_piece(lua_State *L, struct lcws_ws *ws,
     return n;
 }
 
-static int receive_attempt(lua_State *L, struct lcws *s) {
-    struct lcws_ws *ws = lua_touserdata(L, 1);
+static int receive(lua_State *L, struct lcws_ws *ws) {
     struct cws_event event;
-    (void)s;
     if (!ws->conn)
         return lcws_ws_closed(L, ws);
     if (ws->reading && !lcws_ws_drain(ws))
@@ -218,6 +220,11 @@ static int receive_attempt(lua_State *L, struct lcws *s) {
     return result == CWS_MORE ? -1 : lcws_ws_closed(L, ws);
 }
 
+static int receive_attempt(lua_State *L, struct lcws *s) {
+    (void)s;
+    return receive(L, lua_touserdata(L, 1));
+}
+
 static void receive_arm(lua_State *L, struct lcws_wait *wait) {
     lcws_ws_arm_receive(lua_touserdata(L, 1), wait);
 }
@@ -227,188 +234,32 @@ static const struct lcws_op receive_op = {.name = "receive",
                                           .arm = receive_arm,
                                           .abandon = abandon_receive};
 
+static int receive_or_wait(lua_State *L, struct lcws_ws *ws, double timeout) {
+    int n = lcws_ws_receiver_busy(L, ws, "receive");
+    if (n == 0)
+        n = receive(L, ws);
+    return n >= 0 ? n : lcws_wait(L, ws->s, &receive_op, timeout);
+}
+
 static int ws_receive(lua_State *L) {
     struct lcws_ws *ws = lcws_ws_check(L);
-    double timeout = lcws_check_timeout(L, 2, INFINITY);
-    int busy = lcws_ws_receiver_busy(L, ws, "receive");
-    return busy ? busy : lcws_perform(L, &receive_op, timeout);
+    return receive_or_wait(L, ws, lcws_check_timeout(L, 2, INFINITY));
 }
 
 /* receive for a generic for, which passes its control variable. */
 static int ws_next(lua_State *L) {
-    lua_settop(L, 1);
-    return ws_receive(L);
+    return receive_or_wait(L, lcws_ws_check(L), INFINITY);
 }
 
 /* `for message, type in ws:each()`: no Lua function between. */
 static int ws_each(lua_State *L) {
     (void)lcws_ws_check(L);
     lua_settop(L, 1);
-    lua_pushvalue(L, WS_META);
     lua_pushvalue(L, WS_TEXT);
     lua_pushvalue(L, WS_BINARY);
     lua_pushcclosure(L, ws_next, WS_UPVALUES);
     lua_insert(L, 1);
     return 2;
-}
-
-/* --- sending -------------------------------------------------------------- */
-
-int lcws_ws_send_failed(lua_State *L, const struct lcws_ws *ws, int err,
-                        const char *what) {
-    switch (err) {
-    case CWS_ECLOSED:
-        return lcws_ws_closed(L, ws);
-    case CWS_EBUSY:
-        return lcws_fail(L, err, 0, "%s: the queue of unsent bytes is full",
-                         what);
-    case CWS_ELIMIT:
-        return lcws_fail(L, err, 0, "%s: longer than max_queue", what);
-    case CWS_EUSAGE:
-        return lcws_fail(L, CWS_EBUSY, 0,
-                         "%s: a writer is open on this connection", what);
-    case CWS_EMEMORY:
-        return lcws_fail(L, err, 0, "%s: out of memory", what);
-    default:
-        return lcws_fail(L, CWS_EINTERNAL, 0,
-                         "%s: no randomness for a masking key", what);
-    }
-}
-
-void lcws_ws_arm_send(struct lcws_ws *ws, struct lcws_wait *wait) {
-    cws_link_append(&ws->senders, &wait->link);
-    cws_conn_want_send(ws->conn, true);
-}
-
-bool lcws_ws_may_send(struct lcws_ws *ws) {
-    bool first = ws->turn || cws_link_empty(&ws->senders);
-    ws->turn = false;
-    return first && cws_conn_can_send(ws->conn);
-}
-
-static void check_how_table(lua_State *L, int arg, struct ws_how *how) {
-    static const char *const keys[] = {"type", "compress", "timeout"};
-    lua_pushnil(L);
-    while (lua_next(L, arg)) {
-        const char *key =
-            lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-        if (strcmp(key, keys[0]) == 0)
-            how->opcode = lcws_check_type(L, lua_gettop(L));
-        else if (strcmp(key, keys[1]) == 0 && lua_isboolean(L, -1))
-            how->flags = lua_toboolean(L, -1) ? CWS_CONN_COMPRESS : 0;
-        else if (strcmp(key, keys[2]) == 0)
-            how->timeout = lcws_check_timeout(L, lua_gettop(L), how->timeout);
-        else
-            luaL_error(L,
-                       "bad option '%s' to 'send' (type, compress (boolean) "
-                       "and timeout are allowed)",
-                       key);
-        lua_pop(L, 1);
-    }
-}
-
-void lcws_ws_check_how(lua_State *L, int arg, const struct lcws_ws *ws,
-                       struct ws_how *how) {
-    how->flags = CWS_CONN_COMPRESS;
-    how->timeout =
-        ws->conn ? cws_conn_options(ws->conn)->send_timeout : INFINITY;
-    if (lua_type(L, arg) == LUA_TTABLE) {
-        how->opcode = CWS_OP_TEXT;
-        check_how_table(L, arg, how);
-    } else {
-        how->opcode = lcws_check_type(L, arg);
-    }
-    how->timeout = lcws_check_timeout(L, arg + 1, how->timeout);
-}
-
-/* 1 the connection, 2 the message or a prepared one, 3 opcode and flags. */
-static int send_attempt(lua_State *L, struct lcws *s) {
-    struct lcws_ws *ws = lua_touserdata(L, 1);
-    int how = (int)lua_tointeger(L, 3), err;
-    size_t len;
-    (void)s;
-    if (ended(ws))
-        return lcws_ws_closed(L, ws);
-    if (ws->writer)
-        return lcws_ws_send_failed(L, ws, CWS_EUSAGE, "send");
-    if (!lcws_ws_may_send(ws))
-        return -1;
-    const char *data = lua_tolstring(L, 2, &len);
-    if (data)
-        err = cws_conn_send(ws->conn, (uint8_t)(how & 0xF),
-                            how >> 4 | CWS_CONN_FIN, data, len);
-    else
-        err = cws_conn_send_prepared(ws->conn, lcws_test_prepared(L, 2),
-                                     how >> 4, false);
-    if (err < 0)
-        return lcws_ws_send_failed(L, ws, err, "send");
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
-static void send_arm(lua_State *L, struct lcws_wait *wait) {
-    lcws_ws_arm_send(lua_touserdata(L, 1), wait);
-}
-
-static const struct lcws_op send_op = {
-    .name = "send", .attempt = send_attempt, .arm = send_arm};
-
-static int ws_send(lua_State *L) {
-    struct lcws_ws *ws = lcws_ws_check(L);
-    struct ws_how how = {0};
-    size_t len;
-    if (lua_type(L, 2) == LUA_TSTRING) {
-        lcws_ws_check_how(L, 3, ws, &how);
-        const char *data = lua_tolstring(L, 2, &len);
-        if (how.opcode == CWS_OP_TEXT &&
-            !cws_utf8_valid((const uint8_t *)data, len))
-            return lcws_fail(L, CWS_EUSAGE, 0,
-                             "send: text is not valid UTF-8 (send it as "
-                             "\"binary\")");
-    } else if (lcws_test_prepared(L, 2)) {
-        lcws_ws_check_how(L, 3, ws, &how);
-    } else {
-        luaL_typeerror(L, 2, "string");
-    }
-    lua_settop(L, 2);
-    lua_pushinteger(L, how.flags << 4 | how.opcode);
-    return lcws_perform(L, &send_op, how.timeout);
-}
-
-static int ws_flush(lua_State *L) {
-    struct lcws_ws *ws = lcws_ws_check(L);
-    if (ended(ws))
-        return lcws_ws_closed(L, ws);
-    cws_conn_flush(ws->conn);
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
-static int send_control(lua_State *L, uint8_t opcode, const char *what) {
-    struct lcws_ws *ws = lcws_ws_check(L);
-    size_t len = 0;
-    const char *data = "";
-    if (!lua_isnoneornil(L, 2)) {
-        luaL_checktype(L, 2, LUA_TSTRING);
-        data = lua_tolstring(L, 2, &len);
-    }
-    if (len > CWS_FRAME_CONTROL_MAX) /* RFC 6455 5.5 */
-        return lcws_fail(L, CWS_EUSAGE, 0, "%s: longer than 125 bytes", what);
-    if (ended(ws))
-        return lcws_ws_closed(L, ws);
-    int err = cws_conn_control(ws->conn, opcode, data, len);
-    if (err < 0)
-        return lcws_ws_send_failed(L, ws, err, what);
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
-static int ws_ping(lua_State *L) {
-    return send_control(L, CWS_OP_PING, "ping");
-}
-
-static int ws_pong(lua_State *L) {
-    return send_control(L, CWS_OP_PONG, "pong");
 }
 
 /* --- closing -------------------------------------------------------------- */
@@ -453,7 +304,7 @@ static int ws_close(lua_State *L) {
                          "close: reason is longer than 123 bytes");
     if (!cws_utf8_valid((const uint8_t *)reason, len))
         return lcws_fail(L, CWS_EUSAGE, 0, "close: reason is not valid UTF-8");
-    if (ended(ws))
+    if (lcws_ws_ended(ws))
         return lcws_ws_closed(L, ws);
     bool none = code == CWS_CLOSE_NO_STATUS;
     (void)cws_conn_close(ws->conn, none ? 0 : (uint16_t)code, reason,
@@ -488,7 +339,7 @@ static void on_readable(struct cws_conn *conn, void *user) {
 static void on_writable(struct cws_conn *conn, void *user) {
     struct lcws_ws *ws = user;
     while (!cws_link_empty(&ws->senders) &&
-           (ended(ws) || cws_conn_can_send(conn))) {
+           (lcws_ws_ended(ws) || cws_conn_can_send(conn))) {
         struct lcws_wait *wait = first(&ws->senders);
         ws->turn = true;
         lcws_wake_now(wait);
@@ -525,38 +376,34 @@ const struct cws_conn_events lcws_ws_events = {.readable = on_readable,
 
 /* --- opening -------------------------------------------------------------- */
 
-static const luaL_Reg methods[] = {
-    {"receive", ws_receive}, {"each", ws_each},           {"send", ws_send},
-    {"flush", ws_flush},     {"ping", ws_ping},           {"pong", ws_pong},
-    {"close", ws_close},     {"terminate", ws_terminate}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"receive", ws_receive},
+                                   {"each", ws_each},
+                                   {"close", ws_close},
+                                   {"terminate", ws_terminate},
+                                   {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {{"__gc", ws_gc},
                                        {"__close", ws_close_variable},
                                        {"__tostring", ws_tostring},
                                        {NULL, NULL}};
 
-void lcws_open_ws(lua_State *L) {
-    static const luaL_Reg none[] = {{NULL, NULL}};
-    lcws_new_class(L, LCWS_WS, none, none);
-    luaL_getmetatable(L, LCWS_WS);
+void lcws_push_types(lua_State *L) {
     lua_pushliteral(L, "text");
     lua_pushliteral(L, "binary");
-    lua_getfield(L, -3, "__index");
-    for (int i = 0; i < WS_UPVALUES; i++)
-        lua_pushvalue(L, -1 - WS_UPVALUES);
+}
+
+void lcws_open_ws(lua_State *L) {
+    static const luaL_Reg none[] = {{NULL, NULL}};
+    lcws_new_class(L, LCWS_WS, none, metamethods);
+    luaL_getmetatable(L, LCWS_WS);
+    lua_getfield(L, -1, "__index");
+    lua_remove(L, -2);
+    lcws_push_types(L);
     luaL_setfuncs(L, methods, WS_UPVALUES);
+    lcws_open_send(L);
     lcws_open_info(L);
     lcws_open_stream(L);
     lcws_open_calls(L);
-    lua_pop(L, 1); /* now: module, metatable, "text", "binary" */
-    lua_pushvalue(L, -3);
-    for (int i = 0; i < WS_UPVALUES; i++)
-        lua_pushvalue(L, -1 - WS_UPVALUES);
-    luaL_setfuncs(L, metamethods, WS_UPVALUES);
-    lua_pop(L, 1 + WS_UPVALUES);
-    luaL_getmetatable(L, LCWS_WS);
-    lua_getfield(L, -1, "__index");
-    lua_setfield(L, -3, "ws");
-    lua_pop(L, 1);
+    lua_setfield(L, -2, "ws");
     lcws_open_broadcast(L);
 }

@@ -1,6 +1,6 @@
 /*
- * conn.h - the userdata of a connection, for conn.c (life, receive, send,
- * close) and stream.c (readers and writers).
+ * conn.h - the userdata of a connection, for conn.c (life, receive,
+ * close), send.c and stream.c (readers and writers).
  */
 #ifndef LCWS_CONN_H
 #define LCWS_CONN_H
@@ -9,11 +9,10 @@
 
 #include "../proto/utf8.h"
 
-/* Upvalues of every method: no lookup by name on the way of a message. */
-#define WS_META lua_upvalueindex(1) /* the metatable of all connections */
-#define WS_TEXT lua_upvalueindex(2) /* "text" */
-#define WS_BINARY lua_upvalueindex(3)
-#define WS_UPVALUES 3
+/* Upvalues of receive and send: no lookup by name on the way of a message. */
+#define WS_TEXT lua_upvalueindex(1) /* "text" */
+#define WS_BINARY lua_upvalueindex(2)
+#define WS_UPVALUES 2
 
 /* User values of the userdata. */
 #define WS_PROTOCOL 1 /* the subprotocol, or nil */
@@ -22,6 +21,7 @@
 struct ws_note;
 
 struct lcws_ws {
+    const char *magic; /* says that it is one, until __gc */
     struct lcws *s;
     struct cws_conn *conn;     /* NULL before lcws_ws_set; until __gc */
     struct cws_link receivers; /* struct lcws_wait; at most one */
@@ -35,10 +35,14 @@ struct lcws_ws {
     bool turn;                /* the sender that runs now has waited its turn */
 };
 
-/* The connection at index 1; raises unless it is one. Only for C functions
- * with the upvalues above. */
+/* The connection at index 1; raises unless it is one. */
 struct lcws_ws *lcws_ws_check(lua_State *L);
 
+/* Pushes the upvalues above. */
+void lcws_push_types(lua_State *L);
+
+/* True once the end is decided. */
+bool lcws_ws_ended(const struct lcws_ws *ws);
 /* nil, message, "closed" [, code]. */
 int lcws_ws_closed(lua_State *L, const struct lcws_ws *ws);
 
@@ -73,8 +77,9 @@ void lcws_ws_check_how(lua_State *L, int arg, const struct lcws_ws *ws,
 /* The open writer was forgotten: nobody will end its message. */
 void lcws_ws_writer_lost(struct ws_writer *writer);
 
-/* info.c: adds what can be asked to the methods table on top, with the
- * upvalues at the three stack indices below it. */
+/* send.c: adds send, flush, ping and pong to the methods table on top. */
+void lcws_open_send(lua_State *L);
+/* info.c: what can be asked, the same way. */
 void lcws_open_info(lua_State *L);
 /* stream.c: reader and writer, the same way. */
 void lcws_open_stream(lua_State *L);

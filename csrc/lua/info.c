@@ -110,7 +110,5 @@ void lcws_open_info(lua_State *L) {
                                        {"tls_info", ws_tls_info},
                                        {"stats", ws_stats},
                                        {NULL, NULL}};
-    for (int i = 0; i < WS_UPVALUES; i++)
-        lua_pushvalue(L, -1 - WS_UPVALUES);
-    luaL_setfuncs(L, methods, WS_UPVALUES);
+    luaL_setfuncs(L, methods, 0);
 }

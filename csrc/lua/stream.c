@@ -443,7 +443,5 @@ void lcws_open_stream(lua_State *L) {
         {"reader", ws_reader}, {"writer", ws_open_writer}, {NULL, NULL}};
     lcws_new_class(L, LCWS_READER, reader_methods, reader_meta);
     lcws_new_class(L, LCWS_WRITER, writer_methods, writer_meta);
-    for (int i = 0; i < WS_UPVALUES; i++)
-        lua_pushvalue(L, -1 - WS_UPVALUES);
-    luaL_setfuncs(L, methods, WS_UPVALUES);
+    luaL_setfuncs(L, methods, 0);
 }

@@ -341,11 +341,8 @@ static int drive_in_main(lua_State *L, struct lcws *s, const struct lcws_op *op,
     return n >= 0 ? n : give_up_loudly(L, op, why);
 }
 
-int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout) {
-    struct lcws *s = lcws_get(L);
-    int n = op->attempt(L, s);
-    if (n >= 0)
-        return n;
+int lcws_wait(lua_State *L, struct lcws *s, const struct lcws_op *op,
+              double timeout) {
     struct lcws_task *t = s->current;
     if (t && t->co == L && lua_isyieldable(L)) {
         if (timeout > 0 || op->expires)
@@ -360,6 +357,12 @@ int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout) {
     }
     struct lcws_wait none = {.s = s};
     return gave_up(L, op, &none);
+}
+
+int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout) {
+    struct lcws *s = lcws_get(L);
+    int n = op->attempt(L, s);
+    return n >= 0 ? n : lcws_wait(L, s, op, timeout);
 }
 
 /* --- tasks --------------------------------------------------------------- */
