@@ -17,8 +17,9 @@ struct cws_buf {
     size_t cap;
 };
 
+/* NULL while it never held anything. */
 static inline uint8_t *cws_buf_bytes(const struct cws_buf *b) {
-    return b->data + b->head;
+    return b->head ? b->data + b->head : b->data; /* NULL + 0 is undefined */
 }
 
 static inline size_t cws_buf_len(const struct cws_buf *b) {
