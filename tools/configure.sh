@@ -6,6 +6,7 @@ out=$1
 here=$(dirname "$0")
 
 sh "$here/needs.sh" check build
+eval "$(sh "$here/needs.sh" paths)"
 
 zlib=no
 if sh "$here/needs.sh" has zlib.h; then

@@ -6,6 +6,7 @@
 #   needs.sh install GROUP...  installs it on Debian and Ubuntu, else as check
 #   needs.sh lua               prints the name of a Lua 5.4 interpreter
 #   needs.sh lua-cflags        prints the compiler flags for its headers
+#   needs.sh paths             prints where to look for libraries, for eval
 #   needs.sh python            prints a Python that has websockets
 #   needs.sh bun               prints the Bun that install brought, if it did
 #   needs.sh chromium          prints a Chromium, or a browser made from it
@@ -21,12 +22,12 @@ node_modules="ws@8 playwright-core@1 bun@1"
 table() {
     cat <<'END'
 build|a C compiler|gcc libc6-dev|gcc|gcc musl-dev|gcc|gcc
-build|the Lua 5.4 interpreter|lua5.4|lua|lua5.4|lua|lua
-build|lua.h of Lua 5.4|liblua5.4-dev|lua-devel|lua5.4-dev|lua|lua
+build|the Lua 5.4 interpreter|lua5.4|lua|lua5.4|lua54|lua@5.4
+build|lua.h of Lua 5.4|liblua5.4-dev|lua-devel|lua5.4-dev|lua54|lua@5.4
 build|ev.h of libev|libev-dev|libev-devel|libev-dev|libev|libev
 build|openssl/ssl.h of OpenSSL 3|libssl-dev|openssl-devel|openssl-dev|openssl|openssl@3
 zlib|zlib.h|zlib1g-dev|zlib-devel|zlib-dev|zlib|zlib
-test|busted for Lua 5.4|lua-busted|luarocks|lua5.4-busted|lua-busted|luarocks
+test|busted for Lua 5.4|lua-busted|luarocks|lua5.4-busted|lua54-busted|luarocks
 test|curl|curl|curl|curl|curl|curl
 test|openssl|openssl|openssl|openssl|openssl|openssl@3
 test|python3|python3|python3|python3|python|python
@@ -41,8 +42,17 @@ valgrind|valgrind|valgrind|valgrind|valgrind|valgrind|valgrind
 END
 }
 
+# Homebrew keeps its libraries where no compiler looks.
+if [ "$(uname -s)" = Darwin ]; then
+    brew=$(brew --prefix 2>/dev/null)
+    : "${EV_INCDIR:=$brew/include}" "${EV_LIBDIR:=$brew/lib}"
+    : "${OPENSSL_INCDIR:=$brew/opt/openssl@3/include}"
+    : "${OPENSSL_LIBDIR:=$brew/opt/openssl@3/lib}"
+fi
+
 find_lua() {
-    for name in ${LUA:-} lua5.4 lua54 lua-5.4 lua; do
+    for name in ${LUA:-} lua5.4 lua54 lua-5.4 lua \
+        "${brew:-}/opt/lua@5.4/bin/lua"; do
         if [ "$("$name" -e 'print(_VERSION)' 2>/dev/null)" = "Lua 5.4" ]; then
             echo "$name"
             return 0
@@ -96,7 +106,7 @@ find_lua_cflags() {
         lua_header "$flags" && echo "$flags" && return 0
     done
     for dir in /usr/include/lua5.4 /usr/include/lua54 /usr/local/include \
-        /usr/local/include/lua5.4 /opt/homebrew/include/lua; do
+        /usr/local/include/lua5.4 "${brew:-}/opt/lua@5.4/include/lua"; do
         lua_header "-I$dir" && echo "-I$dir" && return 0
     done
     lua_header "" && echo ""
@@ -144,7 +154,8 @@ system() {
         echo macos
         return
     fi
-    ids=$(. /etc/os-release 2>/dev/null && echo "${ID:-} ${ID_LIKE:-}")
+    ids=$(. "${OS_RELEASE:-/etc/os-release}" 2>/dev/null &&
+        echo "${ID:-} ${ID_LIKE:-}")
     for id in $ids; do
         case $id in
         debian | ubuntu) echo debian && return ;;
@@ -234,6 +245,10 @@ tell_extra() { # what the package manager alone does not do
     macos*'|websockets for Python|'*)
         echo "  and then: python3 -m pip install websockets"
         ;;
+    fedora*'|the Lua 5.4 interpreter|'*)
+        echo "  (Fedora 45 has Lua 5.5: build 5.4 from www.lua.org, and give" \
+            "make LUA=... LUA_INCDIR=...)"
+        ;;
     esac
 }
 
@@ -249,6 +264,10 @@ check() {
 apt_install() { # apt_install PACKAGE...
     sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo
+    if [ -n "$sudo" ] && ! command -v sudo >/dev/null 2>&1; then
+        tell "$rows" >&2
+        return 1
+    fi
     echo "installing: $*"
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
@@ -298,6 +317,10 @@ check) check ;;
 install) install ;;
 lua) find_lua || { groups=build && check; } ;;
 lua-cflags) find_lua_cflags ;;
+paths)
+    echo "EV_INCDIR='${EV_INCDIR:-}' EV_LIBDIR='${EV_LIBDIR:-}'" \
+        "OPENSSL_INCDIR='${OPENSSL_INCDIR:-}' OPENSSL_LIBDIR='${OPENSSL_LIBDIR:-}'"
+    ;;
 python) find_python ;;
 bun) find_bun ;;
 chromium) find_chromium ;;
