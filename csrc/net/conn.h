@@ -13,9 +13,9 @@
  * the end of the stream or a deadline is seen. The peer's close and its errors
  * are seen only when all messages before them have been received, so that they
  * can be answered, or after 1 s; other ends at once, and messages received
- * before can still be received. The descriptor lives on until the closing handshake of
- * the socket is over (server: flush, shut the write side, drain at most 64 KiB
- * or 1 s; client: the peer's end of stream or close_timeout).
+ * before can still be received. The descriptor lives on until the closing
+ * handshake of the socket is over (server: flush, shut the write side, drain at
+ * most 64 KiB or 1 s; client: the peer's end of stream or close_timeout).
  *
  * Callbacks run from the loop only, never inside one of these functions, a
  * parser or a teardown.

@@ -138,11 +138,11 @@ void cws_conn_release_held(struct cws_conn *c) {
     if (!held)
         return;
     c->held = NULL;
-    struct cws_event event = {
-        .type = held->clean ? CWS_EVENT_CLOSE : CWS_EVENT_FAIL,
-        .code = held->code,
-        .data = (const uint8_t *)held->text,
-        .len = held->len};
+    struct cws_event event = {.type = held->clean ? CWS_EVENT_CLOSE
+                                                  : CWS_EVENT_FAIL,
+                              .code = held->code,
+                              .data = (const uint8_t *)held->text,
+                              .len = held->len};
     take_close(c, &event);
     cws_free(held);
 }
