@@ -55,11 +55,26 @@ static const struct cws_exchange_events events = {.request =
 /* --- listening --------------------------------------------------------------
  */
 
-/* address, options, handler */
+static struct cws_listener *open_listener(struct lcws_server *server,
+                                          struct cws_span address,
+                                          struct cws_options *options,
+                                          struct cws_error *error) {
+    if (strlen(address.data) == address.len)
+        return cws_listener_open(server->s->loop, address.data, options,
+                                 &events, server, error);
+    (void)cws_error_set(error, CWS_ELISTEN, 0,
+                        "listen: bad address '%.40s' (host:port expected)",
+                        address.data);
+    return NULL;
+}
+
+/* address, options, handler, name of the function that the program called */
 static int l_listen(lua_State *L) {
     struct cws_error error;
-    const char *address = luaL_checkstring(L, 1);
+    struct cws_span address;
+    address.data = luaL_checklstring(L, 1, &address.len);
     luaL_checktype(L, 3, LUA_TFUNCTION);
+    const char *name = luaL_optstring(L, 4, "listen");
     struct lcws *s = lcws_get(L);
     struct lcws_server *server = lua_newuserdatauv(L, sizeof *server, 1);
     memset(server, 0, sizeof *server);
@@ -68,15 +83,12 @@ static int l_listen(lua_State *L) {
     luaL_setmetatable(L, LCWS_SERVER);
     lua_pushvalue(L, 3);
     lua_setiuservalue(L, -2, 1);
-    anchor(L, server, -1);
-    struct cws_options *options = lcws_check_options(L, 2, "listen", NULL);
-    server->listener =
-        cws_listener_open(s->loop, address, options, &events, server, &error);
+    struct cws_options *options = lcws_check_options(L, 2, name, NULL);
+    server->listener = open_listener(server, address, options, &error);
     cws_options_drop(options);
-    if (!server->listener) {
-        unanchor_unused(server);
+    if (!server->listener)
         return lcws_fail_error(L, &error);
-    }
+    anchor(L, server, -1); /* if that raises, __gc ends it */
     server->listening = true;
     s->listeners++;
     return 1;

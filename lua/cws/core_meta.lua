@@ -111,8 +111,9 @@ local server = {}
 ---@param address string
 ---@param options table? the limits, and nothing else
 ---@param handler fun(req: cws.core.request)
+---@param name string? the function that the program called, for errors
 ---@return cws.core.server? server, string? message, cws.kind? kind, integer? errno
-function core.listen(address, options, handler) end
+function core.listen(address, options, handler, name) end
 
 ---@return string
 function server:address() end

@@ -61,7 +61,7 @@ function server.open(name, addr, given, index)
   local _, limits = options.split(given, name, index, {}, 2)
   local mux = Mux.new()
   local listener, message, kind, errno =
-    check.passed(name, 2, pcall(core.listen, addr, limits, dispatcher(mux)))
+    check.passed(name, 2, pcall(core.listen, addr, limits, dispatcher(mux), name))
   if not listener then return nil, message, kind, errno end
   return setmetatable({ core = listener, mux = mux, stopped = channel.new() }, Server)
 end

@@ -1,0 +1,184 @@
+-- Servers: where they listen, how many they serve, and what becomes of handlers
+-- that raise or take too long. Stopping: server_stop_spec.lua; requests and
+-- answers: request_spec.lua.
+local core = require("cws.core")
+local cws = require("cws")
+local net = require("spec.support.net")
+local process = require("spec.support.process")
+local raw = require("spec.support.raw")
+
+-- The answer to a plain request: its status and reason, and its body.
+local function ask(url, target)
+  local peer = assert(raw.connect(url))
+  peer:send(("GET %s HTTP/1.1\r\nHost: a\r\n\r\n"):format(target or "/"))
+  local head, why = peer:head()
+  local body = head and peer:rest()
+  peer:close()
+  return head and head:match("^HTTP/1.1 (.-)\r\n") or why, body
+end
+
+-- How a server refuses an upgrade.
+local function refusal(url)
+  local _, _, kind, status = cws.connect(url)
+  return { kind, status }
+end
+
+local function says(text)
+  return function(_, res) res:write(text) end
+end
+
+local function echo(req)
+  local ws = assert(req:upgrade())
+  for message, kind in ws:each() do
+    ws:send(message, kind)
+  end
+end
+
+describe("listen", function()
+  net.guard()
+
+  net.it("takes a free port for port 0, and says which", function()
+    local server, url = net.serve({ ["/"] = says("here") })
+    assert.matches("^127%.0%.0%.1:[1-9]%d*$", server:address())
+    assert.matches("^cws%.server: 0x%x+ %(127%.0%.0%.1:[1-9]%d*%)$", tostring(server))
+    assert.same({ "200 OK", "here" }, { ask(url) })
+    server:stop(0)
+  end)
+
+  net.it("takes IPv6 in brackets", function()
+    local server, message, kind = cws.listen("[::1]:0")
+    if not server then -- a machine without IPv6
+      assert.same({ "listen" }, { kind }, message)
+      return
+    end
+    server:handle("/", echo)
+    assert.matches("^%[::1%]:[1-9]%d*$", server:address())
+    local ws = assert(cws.connect("ws://" .. server:address() .. "/"))
+    assert.equal(server:address(), ws:remote_address())
+    ws:terminate()
+    server:stop(0)
+  end)
+
+  net.it("takes a name", function()
+    local server = assert(cws.listen("localhost:0"))
+    server:handle("/", says("local"))
+    local port = server:address():match("%d+$")
+    assert.equal("200 OK", (ask("ws://localhost:" .. port)))
+    server:stop(0)
+  end)
+
+  for _, addr in ipairs({ ":0", "0.0.0.0:0" }) do
+    net.it("on '" .. addr .. "' is reached by every address", function()
+      local server = assert(cws.listen(addr))
+      server:handle("/", echo)
+      local port = server:address():match("%d+$")
+      for _, host in ipairs({ "127.0.0.1", "127.0.0.2" }) do
+        local ws = assert(cws.connect(("ws://%s:%s/"):format(host, port)))
+        ws:terminate()
+      end
+      server:stop(0)
+    end)
+  end
+
+  net.it("says that a port is in use, and takes it once it is free, B238", function()
+    local server = net.serve({})
+    local addr = server:address()
+    local none, message, kind, errno = cws.listen(addr)
+    assert.same({ nil, "listen: " .. addr .. ": address already in use", "listen" }, { none, message, kind })
+    assert.equal("integer", math.type(errno))
+    local peer = raw.connect(addr) -- leaves a socket in TIME_WAIT
+    server:stop(0)
+    local again = assert(cws.listen(addr))
+    assert.equal(addr, again:address())
+    again:stop(0)
+    peer:close()
+  end)
+
+  net.it("says what is wrong with an address, B238", function()
+    for _, addr in ipairs({
+      "", ":", "localhost", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:8o", "127.0.0.1:-1", "127.0.0.1:+1",
+      "127.0.0.1: 1", "127.0.0.1:65536", "127.0.0.1:70000", "127.0.0.1:99999999999", "::1:80", "[::1:80", "::1]:80",
+      "[]:80", "[::1]80", "[[::1]]:80", "a[b:80", "127.0.0.1:0\0", "127.0.0.1\0:0", ("a"):rep(300) .. ":80", "ws://a:80/",
+    }) do
+      local server, message, kind = cws.listen(addr)
+      if server then server:stop(0) end
+      assert.is_nil(server and addr)
+      assert.equal("listen", kind, ("%q"):format(addr))
+      assert.matches("^listen: bad address '.*' %(host:port expected%)$", message)
+      assert.not_matches("%c", message)
+    end
+  end)
+
+  net.it("says what the system says", function()
+    local _, message, kind, errno = cws.listen("192.0.2.1:0") -- RFC 5737: nobody's
+    assert.same({ "listen: 192.0.2.1:0: cannot assign requested address", "listen" }, { message, kind })
+    assert.is_true(errno > 0)
+  end)
+
+  net.it("raises for what is no address and no option, B237", function()
+    for _, call in ipairs({ { "listen", cws.listen, 2 }, { "serve", function(addr, o) cws.serve(addr, {}, o) end, 3 } }) do
+      local name, listen, index = call[1], call[2], call[3]
+      local function raises(text, ...)
+        local ok, message = pcall(listen, ...)
+        assert.is_false(ok)
+        assert.equal(text, (message:gsub("^%S+:%d+: ", "")))
+      end
+      raises(("bad argument #1 to '%s' (string expected, got no value)"):format(name), nil)
+      raises(("bad argument #1 to '%s' (string expected, got number)"):format(name), 8080)
+      raises(("bad argument #%d to '%s' (table expected, got number)"):format(index, name), "127.0.0.1:0", 1)
+      raises(("bad option 'max_mesage' to '%s' (unknown)"):format(name), "127.0.0.1:0", { max_mesage = 1 })
+      for option, values in pairs({
+        handler_timeout = { -1, 0 / 0, 1e308, "1" }, max_connections = { 0, -1, 1.5, "1" }, max_message = { 0, -1 },
+      }) do
+        for _, value in ipairs(values) do
+          local ok, message = pcall(listen, "127.0.0.1:0", { [option] = value })
+          assert.is_false(ok)
+          assert.matches(("bad option '%s' to '%s' %%("):format(option, name), message)
+        end
+      end
+    end
+    assert.error_matches(function() cws.serve("127.0.0.1:0") end, "bad argument #2 to 'serve' %(table expected, got no value")
+    assert.error_matches(function() cws.serve("127.0.0.1:0", { a = echo }) end, "#2 to 'serve' %(pattern 'a' does not begin")
+    assert.error_matches(function() cws.serve("127.0.0.1:0", { ["/"] = 1 }) end, "#2 to 'serve' %(function expected for '/', got")
+  end)
+
+  net.it("that raises leaves nothing behind", function()
+    local function misuse(times)
+      for _ = 1, times do
+        pcall(cws.listen, "127.0.0.1:0", { max_mesage = 1 })
+      end
+      collectgarbage()
+      collectgarbage()
+      return collectgarbage("count")
+    end
+    local before = misuse(10)
+    assert.is_true(misuse(1000) - before < 20) -- KiB; an object that stays has 100 bytes
+  end)
+
+  net.it("many times at once, each with its own handlers", function()
+    local servers = {}
+    for i = 1, 100 do
+      servers[i] = net.serve({ ["/"] = says("server " .. i) })
+    end
+    for i, server in ipairs(servers) do
+      assert.same({ "200 OK", "server " .. i }, { ask("ws://" .. server:address()) })
+    end
+    for _, server in ipairs(servers) do
+      server:stop(0)
+    end
+  end, 20)
+
+  net.it("a server that nobody holds goes on", function()
+    local status, out, err = process.run({ process.lua, "-e", [[
+      local cws = require("cws")
+      local url = "ws://" .. (function()
+        local server = assert(cws.listen("127.0.0.1:0"))
+        server:handle("/", function(req) assert(req:upgrade()):send("still here") end)
+        return server:address()
+      end)()
+      for _ = 1, 3 do collectgarbage() end
+      print(assert(cws.connect(url .. "/")):receive())
+    ]] })
+    assert.same({ 0, "still here\ttext\n", "" }, { status, out, err })
+  end)
+end)
