@@ -182,3 +182,183 @@ describe("listen", function()
     assert.same({ 0, "still here\ttext\n", "" }, { status, out, err })
   end)
 end)
+
+describe("max_connections", function()
+  net.guard()
+
+  net.it("turns away what is one too many, B257", function()
+    local server, url = net.serve({ ["/"] = echo }, { max_connections = 2 })
+    local first, second = raw.upgrade(url), raw.upgrade(url)
+    local status, body = ask(url)
+    assert.same({ "503 Service Unavailable", "503 Service Unavailable\n" }, { status, body })
+    assert.same({ "handshake", 503 }, refusal(url .. "/"))
+    first:send_frame("text", "undisturbed")
+    assert.equal("undisturbed", first:frame().data)
+    second:send_close(1000)
+    assert.equal(1000, second:frame().code)
+    assert.same({ "", "eof" }, { second:rest() })
+    second:close()
+    local third
+    repeat -- its place is free when the server has seen the end
+      third = cws.connect(url .. "/")
+    until third
+    third:terminate()
+    first:close()
+    server:stop(0)
+  end)
+
+  net.it("answers sixteen at a time, and only closes more", function()
+    local server, url = net.serve({ ["/"] = echo }, { max_connections = 1 })
+    local first, extra, answered = raw.upgrade(url), {}, 0
+    for i = 1, 30 do
+      extra[i] = assert(raw.connect(url)) -- says nothing, and keeps its place
+    end
+    for _, peer in ipairs(extra) do
+      local bytes = peer:rest()
+      answered = answered + (bytes:find("^HTTP/1.1 503 ") and 1 or 0)
+    end
+    assert.equal(16, answered)
+    for _, peer in ipairs(extra) do peer:close() end
+    first:send_frame("text", "undisturbed")
+    assert.equal("undisturbed", first:frame().data)
+    first:close()
+    server:stop(0)
+  end)
+
+  net.it("counts requests of plain HTTP too", function()
+    local arrived, go = cws.channel(1), cws.channel()
+    local server, url = net.serve({ ["/"] = function(_, res)
+      arrived:send(true)
+      go:receive()
+      res:write("done")
+    end }, { max_connections = 1 })
+    local task = cws.spawn(ask, url)
+    arrived:receive()
+    assert.equal("503 Service Unavailable", (ask(url)))
+    go:close()
+    assert.same({ true, "200 OK", "done" }, { task:join() })
+    server:stop(0)
+  end)
+end)
+
+describe("a handler that raises", function()
+  net.guard()
+
+  -- What is raised, and what the log says of it.
+  local raises = {
+    ["a string"] = { function() error("nothing good") end, "nothing good" },
+    ["a table"] = { function() error({}) end, "^table: 0x" },
+    ["nil"] = { function() error(nil) end, "^nil\n" },
+    ["an object"] = { function() error(setmetatable({}, { __tostring = function() return "my text" end })) end, "^my text" },
+    ["an object that cannot be shown"] = {
+      function() error(setmetatable({}, { __tostring = function() error("worse") end })) end,
+      "^an error whose __tostring raises\n",
+    },
+    ["an error of the interpreter"] = { function() return nil + 1 end, "attempt to perform arithmetic on a nil value" },
+    ["what yields nowhere"] = {
+      function() string.gsub("x", "x", function() cws.sleep(1) end) end, "cannot wait here: sleep .*use cws.spawn",
+    },
+    ["in a <close> variable"] = {
+      function() local _ <close> = setmetatable({}, { __close = function() error("at the end") end }) end, "at the end",
+    },
+  }
+  for name, case in pairs(raises) do
+    net.it(name .. ", B222: 500, or 1011, and one line in the log", function()
+      local lines = net.log()
+      local server, url = net.serve({
+        ["/plain"] = case[1],
+        ["/ws"] = function(req)
+          local ws = assert(req:upgrade())
+          ws:send("before")
+          case[1]()
+        end,
+      })
+      local status, body = ask(url, "/plain")
+      assert.same({ "500 Internal Server Error", "500 Internal Server Error\n" }, { status, body })
+      local peer = raw.upgrade(url, { path = "/ws" })
+      assert.equal("before", peer:frame().data)
+      local close = peer:frame()
+      assert.same({ 8, 1011 }, { close.opcode, close.code })
+      assert.equal("handler failed", close.reason)
+      peer:close()
+      assert.equal(2, #lines)
+      for _, line in ipairs(lines) do
+        assert.matches(case[2], line)
+        assert.matches("stack traceback:.*server_spec.lua", line)
+      end
+      server:stop(0)
+    end)
+  end
+
+  net.it("what was written before is not sent", function()
+    net.log()
+    local server, url = net.serve({ ["/"] = function(_, res)
+      res.status = 201
+      res:header("X-Secret", "1")
+      res:write("secret")
+      error("late")
+    end })
+    local peer = raw.connect(url)
+    peer:send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    local all = peer:rest()
+    assert.matches("^HTTP/1.1 500 Internal Server Error\r\n.*\r\n\r\n500 Internal Server Error\n$", all)
+    assert.not_matches("[Ss]ecret", all)
+    peer:close()
+    server:stop(0)
+  end)
+
+  net.it("its <close> variables are closed, with the error", function()
+    net.log()
+    local seen = cws.channel(2)
+    local server, url = net.serve({ ["/"] = function(req)
+      local _ <close> = setmetatable({}, { __close = function(_, err) seen:send(err) end })
+      local ws <close> = assert(req:upgrade())
+      ws:receive()
+      error("gone", 0)
+    end })
+    local peer = raw.upgrade(url)
+    peer:send_frame("text", "x")
+    assert.equal("gone", seen:receive())
+    assert.equal(1011, peer:frame().code)
+    peer:close()
+    server:stop(0)
+  end)
+
+  net.it("a thousand times, and nobody else notices", function()
+    local lines = net.log()
+    local server, url = net.serve({
+      ["/echo"] = echo,
+      ["/plain"] = function() error("plain failed") end,
+      ["/ws"] = function(req)
+        local ws = assert(req:upgrade())
+        ws:receive()
+        error("ws failed")
+      end,
+    })
+    local bystander = assert(cws.connect(url .. "/echo"))
+    for i = 1, 500 do
+      local ws = assert(cws.connect(url .. "/ws"))
+      ws:send("go")
+      assert.same({ nil, "closed", 1011 }, { (ws:receive()), select(3, ws:receive()) })
+      assert.same({ "handshake", 500 }, refusal(url .. "/plain"))
+      bystander:send(tostring(i))
+      assert.equal(tostring(i), bystander:receive())
+    end
+    assert.equal(1000, #lines)
+    bystander:terminate()
+    server:stop(0)
+  end, 30)
+
+  net.it("is logged as one escaped line on stderr", function()
+    local p = process.start({ process.lua, "-e", [[
+      local cws = require("cws")
+      local server = assert(cws.listen("127.0.0.1:0"))
+      server:handle("/", function(req) error("one\ntwo\27[31m" .. ("x"):rep(600)) end)
+      print(cws.connect("ws://" .. server:address() .. "/"))
+    ]] })
+    assert.equal(0, p:wait())
+    assert.matches("500", p:out())
+    assert.matches("^[^\n]*one\\x0Atwo\\x1B%[31mx+[^\n]*\n$", p:err())
+    assert.equal(512 + #"\n", #p:err())
+  end)
+end)
