@@ -171,6 +171,8 @@ struct lcws_task *lcws_task_new(lua_State *L, struct lcws *s, int nargs,
                                 void *owner);
 /* A user value of the task's userdata: what has to live until `ended`. */
 #define LCWS_TASK_OWNER 3
+/* Pushes that of a task that has not ended. */
+void lcws_push_owner(lua_State *L, struct lcws_task *task);
 /* Only from a callback of the loop: no need to wait for the next turn. */
 void lcws_task_start(struct lcws_task *task);
 

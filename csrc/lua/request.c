@@ -16,6 +16,7 @@
 struct request {
     struct lcws *s;
     struct cws_exchange *x; /* NULL: answered, upgraded or too late */
+    struct lcws_task *task; /* the handler's, while x is here */
     struct lcws_ws *ws;     /* what it was upgraded to; user value WS */
     bool too_late;          /* handler_timeout answered for us */
     union cws_address remote;
@@ -68,6 +69,7 @@ static int start_handler(lua_State *L) {
     lua_setiuservalue(L, -2, LCWS_TASK_OWNER);
     r->remote = *cws_exchange_remote(a->x);
     r->x = a->x;
+    r->task = a->task;
     cws_exchange_own(a->x, r);
     return 0;
 }
@@ -79,15 +81,6 @@ void lcws_request_arrived(struct cws_exchange *x, void *user) {
         lcws_task_start(arrival.task);
     else if (!arrival.task)
         cws_exchange_refuse(x, 503, NULL);
-}
-
-void lcws_request_gone(struct cws_exchange *x, void *owner) {
-    struct request *r = owner;
-    (void)x;
-    if (!r)
-        return;
-    r->x = NULL;
-    r->too_late = true;
 }
 
 /* --- fields ------------------------------------------------------------------
@@ -119,6 +112,25 @@ static void keep_texts(lua_State *L, const struct request *r) {
         push_span(L, text_of(r, which));
         lua_setiuservalue(L, 1, which);
     }
+}
+
+/* Argument: the request. */
+static int keep_of_task(lua_State *L) {
+    struct request *r = lua_touserdata(L, 1);
+    lcws_push_owner(L, r->task);
+    lua_replace(L, 1);
+    keep_texts(L, r);
+    return 0;
+}
+
+void lcws_request_gone(struct cws_exchange *x, void *owner) {
+    struct request *r = owner;
+    (void)x;
+    if (!r)
+        return;
+    (void)lcws_protect(r->s, keep_of_task, r);
+    r->x = NULL;
+    r->too_late = true;
 }
 
 static int push_text(lua_State *L, const struct request *r, int which) {

@@ -67,6 +67,12 @@ static void push_task(lua_State *L, struct lcws_task *t) {
     lua_remove(L, -2);
 }
 
+void lcws_push_owner(lua_State *L, struct lcws_task *t) {
+    push_task(L, t);
+    lua_getiuservalue(L, -1, LCWS_TASK_OWNER);
+    lua_remove(L, -2);
+}
+
 /* --- ending -------------------------------------------------------------- */
 
 void lcws_wake_all(struct cws_link *queue) {

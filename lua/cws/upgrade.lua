@@ -154,13 +154,14 @@ function upgrade.finish(req, why)
   responses[req] = nil
 end
 
----Why the request cannot be upgraded any more.
+---Why the handler cannot upgrade the request any more; C knows when its time
+---was over.
 ---@param req cws.core.request
 ---@return string?
 local function too_late(req)
   local res = responses[req]
-  if res and res:is_written() then return "upgrade: the handler has written an answer already" end
-  if req.answered or not res then return "upgrade: the request is answered already" end
+  if not res then return "upgrade: the request is answered already" end
+  if res:is_written() then return "upgrade: the handler has written an answer already" end
   return nil
 end
 
