@@ -426,3 +426,56 @@ describe("a handler that takes too long", function()
     server:stop(0)
   end)
 end)
+
+describe("the time for a head and for an answer", function()
+  net.guard()
+
+  net.it("handshake_timeout: nothing at all is only closed, B002; half a head gets 408, B003", function()
+    local server, url = net.serve({ ["/"] = echo }, { handshake_timeout = 0.1 })
+    local start = cws.now()
+    local silent, half = raw.connect(url), raw.connect(url)
+    half:send("GET / HT")
+    assert.same({ "", "eof" }, { silent:rest() })
+    assert.is_true(cws.now() - start >= 0.1)
+    assert.matches("^HTTP/1.1 408 Request Timeout\r\n", (half:rest()))
+    silent:close()
+    half:close()
+    server:stop(0)
+  end)
+
+  net.it("response_timeout: an answer that nobody reads is given up", function()
+    local server, url = net.serve({ ["/"] = says(("x"):rep(8 << 20)) }, { response_timeout = 0.1 })
+    local peer = raw.connect(url, { receive = 4096 })
+    peer:send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert.is_true(#peer:receive(1) == 1)
+    local live = core.counts()
+    local until_ = cws.now() + 5 * net.slow
+    while core.counts() == live do
+      assert(cws.now() < until_, "it is not given up")
+      cws.sleep(0.01)
+    end
+    assert.equal("reset", (select(2, peer:rest()))) -- what the kernel held is given up too
+    peer:close()
+    server:stop(0)
+  end)
+
+  net.it("a slow reader gets all of a large body", function()
+    local parts = {}
+    for i = 1, 40000 do
+      parts[i] = string.pack("<I8", i * 0x9E3779B97F4A7C15)
+    end
+    local body = table.concat(parts):rep(10)
+    local server, url = net.serve({ ["/"] = says(body) })
+    local peer = raw.connect(url, { receive = 65536 })
+    peer:send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    local head = peer:head()
+    assert.equal(#body, tonumber(head:match("\r\nContent%-Length: (%d+)\r\n")))
+    assert.matches("\r\nContent%-Type: application/octet%-stream\r\n", head)
+    local got = { (peer:receive(1000)) }
+    cws.sleep(0.05)
+    got[2] = peer:rest()
+    assert.is_true(table.concat(got) == body)
+    peer:close()
+    server:stop(0)
+  end)
+end)
