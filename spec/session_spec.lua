@@ -27,6 +27,14 @@ local function fragments(role, opcode, sizes)
   return table.concat(bytes), table.concat(data)
 end
 
+describe("a cut header", function()
+  it("is not taken for a new one where its rest looks like that", function()
+    for key in ("\x81\x80\x81\x80 \x82\x85\x82\x85"):gmatch("%S+") do
+      expect("server", frame("server", "text", "hello", { key = key }), { "text hello" })
+    end
+  end)
+end)
+
 describe("session limits:", function()
   both("max_message holds to the byte, in one frame and over fragments, B134", function(role)
     local limits = { limits = { max_message = 10 } }

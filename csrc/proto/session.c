@@ -1,6 +1,6 @@
 /*
  * session.c - the rules of RFC 6455 for one open connection. What we send is in
- * session_out.c. From top to bottom: state, input, frame headers, control
+ * session_out.c, what it keeps in session_keep.c. From top to bottom: state, input, frame headers, control
  * frames, data frames, events.
  */
 #include "session.h"
@@ -11,8 +11,6 @@
 #include "mask.h"
 #include "session_private.h"
 
-/* A streamed piece, and one step of inflating. */
-#define PIECE_MAX ((size_t)64 * 1024)
 /* Inflating less than this is never called a bomb. */
 #define RATIO_FREE ((size_t)64 * 1024)
 static const char ratio_text[] = "message inflates too much";
@@ -37,23 +35,6 @@ static enum step fail(struct cws_session *s, struct cws_event *event,
 static enum step out_of_memory(struct cws_session *s) {
     cws_session_set_state(s, CWS_SESSION_CLOSED);
     return STEP_BAD;
-}
-
-void cws_session_init(struct cws_session *s, enum cws_role role,
-                      const struct cws_session_limits *limits,
-                      struct cws_deflate *deflate) {
-    memset(s, 0, sizeof *s);
-    s->role = (uint8_t)role;
-    s->limits = limits;
-    s->deflate = deflate;
-}
-
-void cws_session_free(struct cws_session *s) {
-    cws_buf_free(&s->message);
-    cws_free(s->control);
-    s->control = NULL;
-    cws_deflate_free(s->deflate);
-    s->deflate = NULL;
 }
 
 /* --- input --------------------------------------------------------------- */
@@ -96,10 +77,6 @@ static const uint8_t *take(struct cws_session *s, size_t n) {
 
 /* --- frame headers ------------------------------------------------------- */
 
-static bool is_control(uint8_t opcode) {
-    return opcode & 8;
-}
-
 /* What is wrong with a header by itself (all are 1002), or NULL. Of the length
  * it needs, as bad_place does, only the seven bits of the second byte. */
 static const char *bad_form(const struct cws_session *s,
@@ -114,7 +91,7 @@ static const char *bad_form(const struct cws_session *s,
     if (f->rsv & 3)
         return "reserved bit set";
     if ((f->rsv & 4) && (!s->deflate || f->opcode == CWS_OP_CONTINUATION ||
-                         is_control(f->opcode)))
+                         cws_session_is_control(f->opcode)))
         return "reserved bit 1 set";
     if ((f->opcode > CWS_OP_BINARY && f->opcode < CWS_OP_CLOSE) ||
         f->opcode > CWS_OP_PONG)
@@ -125,7 +102,7 @@ static const char *bad_form(const struct cws_session *s,
 /* What is wrong with a header at this place in the stream, or NULL. */
 static const char *bad_place(const struct cws_session *s,
                              const struct cws_frame *f) {
-    if (is_control(f->opcode)) {
+    if (cws_session_is_control(f->opcode)) {
         /* 5.5: "MUST have a payload length of 125 bytes or less and MUST NOT
          * be fragmented" */
         if (!f->fin)
@@ -171,7 +148,7 @@ static void begin_frame(struct cws_session *s, const struct cws_frame *f) {
     s->masked = 0;
     s->plain = 0;
     memcpy(s->key, f->key, sizeof s->key);
-    if (is_control(f->opcode))
+    if (cws_session_is_control(f->opcode))
         return;
     if (f->opcode != CWS_OP_CONTINUATION) {
         s->opcode = f->opcode;
@@ -233,7 +210,7 @@ static enum step header(struct cws_session *s, struct cws_event *event) {
     if (result == CWS_BAD) /* 5.2: the minimal number of bytes MUST be used */
         return fail(s, event, CWS_CLOSE_PROTOCOL_ERROR, "bad frame length");
     uint16_t code;
-    if (!is_control(f.opcode) && s->state == CWS_SESSION_OPEN &&
+    if (!cws_session_is_control(f.opcode) && s->state == CWS_SESSION_OPEN &&
         (why = over_limit(s, &f, &code)) != NULL)
         return fail(s, event, code, why);
     begin_frame(s, &f);
@@ -352,11 +329,42 @@ static enum step in_place(struct cws_session *s, struct cws_event *event) {
     return give(s, event, data, len, true);
 }
 
+/* Nearly every frame: a short message, all of it at hand, between messages.
+ * 0x81 or 0x82 and the right mask bit before a length below 126 leave nothing
+ * of the rules for headers to ask. Returns the bytes of its header, or 0. */
+static size_t short_header(const struct cws_session *s) {
+    const uint8_t *in = s->input;
+    bool masked = s->role == CWS_SERVER;
+    size_t head = masked ? 6 : 2;
+    if (s->input_len < head || s->in_frame || s->opcode || s->cut ||
+        s->state != CWS_SESSION_OPEN)
+        return 0;
+    size_t len = in[1] ^ (masked ? 0x80u : 0u);
+    bool data =
+        in[0] == (0x80 | CWS_OP_TEXT) || in[0] == (0x80 | CWS_OP_BINARY);
+    bool whole = len < 126 && len <= s->input_len - head;
+    return data && whole && len <= s->limits->max_message ? head : 0;
+}
+
+static enum step short_message(struct cws_session *s, struct cws_event *event,
+                               size_t head) {
+    uint8_t *data = s->input + head;
+    size_t len = s->input[1] & 0x7F;
+    s->opcode = s->input[0] & 0x0F;
+    s->compressed = false;
+    if (head > 2)
+        cws_mask(data, len, data - sizeof s->key, 0);
+    advance(s, head + len);
+    if (s->opcode == CWS_OP_TEXT && !cws_utf8_valid(data, len))
+        return not_utf8(s, event);
+    return give(s, event, data, len, true);
+}
+
 /* Streaming: what a message left in `message` before it was streamed. */
 static enum step buffered_piece(struct cws_session *s,
                                 struct cws_event *event) {
     size_t len = cws_buf_len(&s->message);
-    s->lent = len < PIECE_MAX ? len : PIECE_MAX;
+    s->lent = len < CWS_SESSION_PIECE ? len : CWS_SESSION_PIECE;
     return give(s, event, cws_buf_bytes(&s->message), s->lent, false);
 }
 
@@ -383,8 +391,8 @@ static bool accept_placed(struct cws_session *s) {
 /* Uncompressed payload that is not given in place. */
 static enum step plain_payload(struct cws_session *s, struct cws_event *event) {
     size_t n = at_hand(s);
-    if (s->streaming && n > PIECE_MAX)
-        n = PIECE_MAX;
+    if (s->streaming && n > CWS_SESSION_PIECE)
+        n = CWS_SESSION_PIECE;
     const uint8_t *data = take(s, n);
     s->total += n;
     if (!text_ok(s, data, n))
@@ -430,7 +438,7 @@ static enum cws_parse inflate(struct cws_session *s, size_t room) {
 
 /* Up to the next look at the ratio; one byte over the limit tells. */
 static size_t inflate_room(const struct cws_session *s) {
-    size_t step = PIECE_MAX - s->total % PIECE_MAX;
+    size_t step = CWS_SESSION_PIECE - s->total % CWS_SESSION_PIECE;
     size_t left = s->limits->max_message - s->total;
     return left < step ? left + 1 : step;
 }
@@ -444,7 +452,7 @@ static bool inflates_too_much(const struct cws_session *s) {
  * room for the next byte does not. */
 static enum cws_parse inflate_step(struct cws_session *s, bool *too_much) {
     *too_much = false;
-    if (s->total % PIECE_MAX || s->total <= RATIO_FREE)
+    if (s->total % CWS_SESSION_PIECE || s->total <= RATIO_FREE)
         return inflate(s, inflate_room(s));
     size_t before = cws_buf_len(&s->message);
     enum cws_parse result = inflate(s, 0);
@@ -516,14 +524,6 @@ static enum step data_payload(struct cws_session *s, struct cws_event *event) {
 
 /* --- events -------------------------------------------------------------- */
 
-static bool idle(const struct cws_session *s) {
-    return !s->in_frame && !s->opcode;
-}
-
-bool cws_session_partial(const struct cws_session *s) {
-    return !idle(s) || s->cut;
-}
-
 enum cws_parse cws_session_next(struct cws_session *s,
                                 struct cws_event *event) {
     if (s->lent) {
@@ -531,7 +531,10 @@ enum cws_parse cws_session_next(struct cws_session *s,
         s->lent = 0;
     }
     enum step step = STEP_ON;
-    if (s->placed && !accept_placed(s))
+    size_t head = short_header(s);
+    if (head)
+        step = short_message(s, event, head);
+    else if (s->placed && !accept_placed(s))
         step = not_utf8(s, event);
     else if (s->streaming && s->state == CWS_SESSION_OPEN &&
              cws_buf_len(&s->message))
@@ -539,7 +542,7 @@ enum cws_parse cws_session_next(struct cws_session *s,
     while (step == STEP_ON && s->state <= CWS_SESSION_CLOSE_SENT) {
         if (!s->in_frame)
             step = header(s, event);
-        else if (is_control(s->frame_opcode))
+        else if (cws_session_is_control(s->frame_opcode))
             step = control_payload(s, event);
         else
             step = data_payload(s, event);
@@ -550,48 +553,7 @@ enum cws_parse cws_session_next(struct cws_session *s,
         s->input_len = 0;
     if (s->state != CWS_SESSION_OPEN) /* nobody gets what is in it */
         cws_buf_clear(&s->message);
-    if (idle(s) || s->state != CWS_SESSION_OPEN)
+    if (cws_session_idle(s) || s->state != CWS_SESSION_OPEN)
         cws_session_shrink(s);
     return CWS_MORE;
-}
-
-bool cws_session_pending(const struct cws_session *s) {
-    if (s->state > CWS_SESSION_CLOSE_SENT)
-        return false;
-    bool kept = s->streaming && cws_buf_len(&s->message) > s->lent;
-    bool open = s->state == CWS_SESSION_OPEN;
-    return s->input_len || s->placed || (open && (kept || s->inflating));
-}
-
-void cws_session_stream(struct cws_session *s) {
-    s->streaming = true;
-}
-
-uint8_t *cws_session_place(struct cws_session *s, size_t least, size_t *room) {
-    if (!s->in_frame || is_control(s->frame_opcode) || s->compressed ||
-        s->streaming || s->state != CWS_SESSION_OPEN || s->lent ||
-        s->left < least)
-        return NULL;
-    size_t have = cws_buf_len(&s->message);
-    size_t want = have > PIECE_MAX ? have : PIECE_MAX; /* doubles */
-    *room = s->left < want ? (size_t)s->left : want;
-    return cws_buf_room(&s->message, *room);
-}
-
-void cws_session_placed(struct cws_session *s, size_t n) {
-    s->placed = n;
-}
-
-size_t cws_session_memory(const struct cws_session *s) {
-    return s->message.cap + (s->control ? CWS_FRAME_CONTROL_MAX : 0) +
-           (s->deflate ? cws_deflate_memory(s->deflate) : 0);
-}
-
-void cws_session_shrink(struct cws_session *s) {
-    if (!cws_buf_len(&s->message))
-        cws_buf_free(&s->message);
-    if (s->control && !s->cut) {
-        cws_free(s->control);
-        s->control = NULL;
-    }
 }
