@@ -1,0 +1,81 @@
+-- The echo server that a conformance suite tests: any path, any origin, messages
+-- up to 64 MiB. For the Autobahn suite: wstest -m fuzzingclient.
+
+if _VERSION ~= "Lua 5.4" then
+  io.stderr:write("cws needs Lua 5.4, but this is ", _VERSION, ". Try: lua5.4 ", arg[0], "\n")
+  os.exit(1)
+end
+
+-- In a checkout the module beside this file is used, elsewhere the installed one.
+local here = arg[0]:match("^(.*)/[^/]*$") or "."
+local function exists(path)
+  local file = io.open(here .. path)
+  return file and file:close()
+end
+if exists("/../lua/cws/init.lua") and exists("/../build/cws/core.so") then
+  package.path = here .. "/../lua/?.lua;" .. here .. "/../lua/?/init.lua;" .. package.path
+  package.cpath = here .. "/../build/?.so;" .. package.cpath
+end
+local found, cws = pcall(require, "cws")
+if not found then
+  io.stderr:write("cannot load cws: ", (tostring(cws):match("[^\n]*"):gsub(":$", "")),
+    " (run `make` in its checkout, `make install` to use it elsewhere)\n")
+  os.exit(1)
+end
+
+local function flags(default)
+  local addr, compression = default, true
+  local i = 1
+  while arg[i] do
+    local name, value = arg[i]:match("^%-%-?([%w-]+)=?(.*)$")
+    if name == "h" or name == "help" then
+      print("usage: lua5.4 " .. arg[0] .. " [-addr host:port] [--no-compression]   (default " .. default .. ")")
+      os.exit(0)
+    elseif name == "no-compression" then
+      compression = false
+    elseif name ~= "addr" then
+      io.stderr:write("unknown argument: ", arg[i], " (try -h)\n")
+      os.exit(2)
+    else
+      if not arg[i]:find("=", 1, true) then
+        i = i + 1
+        value = arg[i]
+      end
+      if not value or value == "" then
+        io.stderr:write("flag needs an argument: -addr (try -h)\n")
+        os.exit(2)
+      end
+      addr = value
+    end
+    i = i + 1
+  end
+  return addr, compression
+end
+
+local addr, compression = flags("localhost:9002")
+local server, err = cws.listen(addr, { max_message = 64 * 1024 * 1024, compression = compression })
+if not server then
+  cws.log(err)
+  os.exit(1)
+end
+
+-- How a connection ends is what the suite looks at: it is not logged.
+server:handle("/", function(req)
+  local ws, upgrade_err = req:upgrade({ origins = "any" })
+  if not ws then
+    cws.log("upgrade:", upgrade_err)
+    return
+  end
+  for message, type in ws:each() do
+    if not ws:send(message, type) then
+      break
+    end
+  end
+end)
+
+cws.spawn(cws.log, "listening on ws://" .. server:address() .. "/ (Ctrl-C to stop)") -- when it serves
+local ok, serve_err = server:serve()
+if not ok then
+  cws.log(serve_err)
+  os.exit(1)
+end
