@@ -353,6 +353,8 @@ static int request_switch(lua_State *L) {
                          err == CWS_EMEMORY ? "out of memory" : "failed");
     r->ws = ws;
     lcws_ws_set(L, 6, ws, conn, span_at(L, 2));
+    if (cws_listener_stopped(cws_conn_listener(conn))) /* it came too late */
+        (void)cws_conn_close(conn, CWS_CLOSE_GOING_AWAY, NULL, 0);
     lua_settop(L, 6);
     return 1;
 }
