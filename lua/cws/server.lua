@@ -137,22 +137,30 @@ local function watch_signals(self)
   return watches
 end
 
+---@param self cws.server
+---@return boolean ok false: it raised
+---@return true|nil|string done, string? message, cws.kind? kind
+local function serve(self)
+  local watches = watch_signals(self)
+  serving[self] = true
+  local ok, done, message, kind = pcall(self.stopped.receive, self.stopped)
+  serving[self] = nil
+  for _, watch in ipairs(watches) do
+    watch:stop()
+  end
+  if not ok then return false, (tostring(done):gsub("receive", "serve", 1)) end
+  if self.stopped.closed then return true, true end
+  return true, nil, (message:gsub("^receive", "serve")), kind -- the task was cancelled
+end
+
 ---Serves until it is stopped: by stop(), by cws.stop(), by SIGINT or SIGTERM (at
 ---most one second; a second signal ends it at once) unless the program watches
 ---those.
 ---@return true? ok, string? message, cws.kind? kind
 function Server:serve()
   if self.stopped.closed then return nil, "serve: the server was stopped", "closed" end
-  local watches = watch_signals(self)
-  serving[self] = true
-  local ok, _, message, kind = pcall(self.stopped.receive, self.stopped)
-  serving[self] = nil
-  for _, watch in ipairs(watches) do
-    watch:stop()
-  end
-  check.passed("serve", 1, ok, _)
-  if self.stopped.closed then return true end
-  return nil, message, kind -- the task was cancelled
+  local done, message, kind = check.passed("serve", 1, serve(self))
+  return done, message, kind
 end
 
 ---@param mux cws.mux
@@ -181,7 +189,13 @@ function server.serve(addr, routes, given)
   local self, message, kind, errno = server.open("serve", addr, given, 3)
   if not self then return nil, message, kind, errno end
   add_routes(self.mux, routes)
-  return self:serve()
+  local ok, done, why, what = serve(self)
+  if not done or not ok then -- nobody else could stop it
+    self.core:stop_listening()
+    self.core:close_all()
+  end
+  done, why, what = check.passed("serve", 1, ok, done, why, what)
+  return done, why, what
 end
 
 return server
