@@ -390,6 +390,22 @@ describe("serve", function()
     bad:close()
   end)
 
+  it("ends by cws.stop before run does", function()
+    local got
+    local sleeper = cws.spawn(cws.sleep, 60) -- run does not wait for it
+    assert.is_true(cws.run(function()
+      local port = require("spec.support.process").free_port()
+      cws.spawn(function()
+        local ws = assert(cws.connect("ws://127.0.0.1:" .. port .. "/"))
+        cws.stop()
+        got = { ws:receive() }
+      end)
+      cws.serve("127.0.0.1:" .. port, { ["/"] = hold })
+    end))
+    sleeper:cancel()
+    assert.same({ nil, "websocket: close 1001 (going away)", "closed", 1001 }, got)
+  end)
+
   net.it("ends by cws.stop in a handler, which answers", function()
     local task, url = serve({ ["/stop"] = function(_, res)
       cws.stop()

@@ -165,10 +165,9 @@ function cws.versions()
   return { cws = library, lua = lua, libev = libev, openssl = openssl, zlib = zlib }
 end
 
----Ends cws.run(), and stops the servers in serve() as SIGINT would.
+---Stops the servers in serve() as SIGINT would, then ends cws.run().
 function cws.stop()
-  server.stop_all()
-  core.stop()
+  server.stop_all(core.stop)
 end
 
 ---Runs the loop until no task and no listener is left, or cws.stop(). With a

@@ -118,10 +118,21 @@ local function stop_soon(self)
   end
 end
 
-function server.stop_all()
+---Stops them all, then calls `after`.
+---@param after fun()
+function server.stop_all(after)
+  local list = {}
   for each in pairs(serving) do
+    list[#list + 1] = each
     stop_soon(each)
   end
+  if #list == 0 then return after() end
+  core.spawn(function()
+    for _, each in ipairs(list) do
+      each.stopped:receive()
+    end
+    after()
+  end)
 end
 
 ---SIGINT and SIGTERM stop it, unless the program watches them itself.
