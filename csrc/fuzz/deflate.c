@@ -5,7 +5,7 @@
  *
  * The first eight bytes of the input are options:
  *   0    bits 0-2 window bits less 8; 3, 4 no_context_takeover; 5 the role
- *   1    bits 0-2 level less 1; 3-5 memory less 1
+ *   1    bits 0-2 level less 1; 3 memory less 1
  *   2    the longest cut
  *   3    the most room
  *   4    the allocation that fails
@@ -40,7 +40,7 @@ static struct plan make_plan(const uint8_t *data, size_t size) {
         .config = {.params = {server_drops, client_drops, bits, bits},
                    .role = role,
                    .level = 1 + (data[1] & 7),
-                   .memory_level = 1 + (data[1] >> 3 & 7)},
+                   .memory_level = 1 + (data[1] >> 3 & 1)},
         .keeps = !(role == CWS_SERVER ? client_drops : server_drops),
         .longest = data[2],
         .room = data[3],
