@@ -38,7 +38,8 @@ int cws_session_header(struct cws_session *s, uint8_t opcode, bool fin,
     frame->len = len;
     frame->opcode = opcode;
     frame->fin = fin;
-    frame->rsv = compressed ? 4 : 0;
+    /* RFC 7692 6: MUST NOT be set on "non-first fragments" */
+    frame->rsv = compressed && opcode != CWS_OP_CONTINUATION ? 4 : 0;
     int n = write_header(s, frame, out);
     if (n > 0)
         s->sending = !fin;
