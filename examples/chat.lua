@@ -77,7 +77,9 @@ local page = cws.template([[
 <style>
 html, body { height: 100%; margin: 0; }
 body { display: flex; flex-direction: column; padding: 0.5em; box-sizing: border-box; }
-#log { flex: 1; overflow: auto; padding: 0.5em; }
+#log { flex: 1; overflow: auto; overflow-wrap: anywhere; padding: 0.5em; }
+#form { display: flex; gap: 0.5em; }
+#msg { flex: 1; min-width: 0; }
 </style>
 <script>
 window.onload = function () {
