@@ -17,8 +17,7 @@
 
 static double loaded; /* monotonic seconds; of the first Lua state */
 
-/* --- versions and clocks
- * ------------------------------------------------------ */
+/* --- versions and clocks ------------------------------------------------- */
 
 static int l_versions(lua_State *L) {
     lua_pushliteral(L, CWS_VERSION);
@@ -67,8 +66,7 @@ static int l_fail(lua_State *L) {
     return !random;
 }
 
-/* --- layer 1
- * ------------------------------------------------------------------- */
+/* --- layer 1 ------------------------------------------------------------ */
 
 static int l_reason(lua_State *L) {
     lua_pushstring(L, cws_http_reason((int)luaL_checkinteger(L, 1)));
@@ -97,19 +95,19 @@ static int l_is_value(lua_State *L) {
     return 1;
 }
 
-/* --- opening
- * ------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------- */
 
 __attribute__((visibility("default"))) int luaopen_cws_core(lua_State *L);
 
-int luaopen_cws_core(lua_State *L) {
+static const char module_key; /* registry: the module's table */
+
+static void open_module(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"versions", l_versions}, {"now", l_now},
         {"time", l_time},         {"reason", l_reason},
         {"escape", l_escape},     {"is_token", l_is_token},
         {"is_value", l_is_value}, {"counts", l_counts},
         {"fail", l_fail},         {NULL, NULL}};
-    luaL_checkversion(L);
     if (loaded == 0)
         loaded = lcws_clock();
     struct lcws *s = lcws_open(L);
@@ -125,5 +123,15 @@ int luaopen_cws_core(lua_State *L) {
     lcws_open_dial(L);
     lcws_open_request(L);
     lcws_open_server(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
+}
+
+/* Loaded again (a test runner or a reloader cleared package.loaded), it is the
+ * same module: what is open belongs to its state. */
+int luaopen_cws_core(lua_State *L) {
+    luaL_checkversion(L);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &module_key) != LUA_TTABLE)
+        open_module(L);
     return 1;
 }

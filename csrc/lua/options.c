@@ -217,8 +217,7 @@ struct cws_options *lcws_check_options(lua_State *L, int arg, const char *what,
     return options;
 }
 
-/* --- the defaults as a table
- * -------------------------------------------------- */
+/* --- the defaults as a table --------------------------------------------- */
 
 static void push_value(lua_State *L, const struct option *o) {
     const char *at = (const char *)&cws_options_default + o->at;

@@ -14,7 +14,7 @@ static size_t open_count(const struct lcws_server *server) {
     return server->listener ? cws_listener_open_count(server->listener) : 0;
 }
 
-/* --- what keeps it alive -------------------------------------------------- */
+/* --- what keeps it alive ------------------------------------------------- */
 
 static void anchor(lua_State *L, struct lcws_server *server, int index) {
     lua_pushvalue(L, index);
