@@ -74,7 +74,7 @@ function check.seconds(index, fn, value, level)
 end
 
 ---What a call of the C module through pcall gave; an error of it is raised
----again where the program called us. Must not be a tail call.
+---again where the program called us. A tail call counts as level 0.
 ---@param fn string the name that the program knows
 ---@param level integer
 ---@param ok boolean

@@ -24,10 +24,7 @@ local function connect(url, given)
   if own.protocols ~= nil and type(own.protocols) ~= "table" then
     check.option_type("protocols", "connect", "list of tokens", own.protocols)
   end
-  -- no tail call: an error needs the level
-  local ws, response, kind, status, refusal =
-    check.passed("connect", 1, pcall(core.connect, url, own.protocols, list, limits))
-  return ws, response, kind, status, refusal
+  return check.passed("connect", 0, pcall(core.connect, url, own.protocols, list, limits))
 end
 
 return connect

@@ -46,22 +46,21 @@ end
 ---@param given? cws.limits
 ---@return cws.server? server, string? message, cws.kind? kind, integer? errno
 function server.listen(addr, given)
-  -- no tail call: an error needs the level
-  local self, message, kind, errno = server.open("listen", addr, given, 2)
-  return self, message, kind, errno
+  return server.open("listen", addr, given, 2, 1)
 end
 
 ---@param name string the function that the program called
 ---@param addr string
 ---@param given cws.limits?
 ---@param index integer which argument the options are
+---@param level integer where an error is: 2 is the caller's caller, 1 that of a tail call
 ---@return cws.server? server, string? message, cws.kind? kind, integer? errno
-function server.open(name, addr, given, index)
-  check.type(1, name, "string", addr, 2)
-  local _, limits = options.split(given, name, index, {}, 2)
+function server.open(name, addr, given, index, level)
+  check.type(1, name, "string", addr, level)
+  local _, limits = options.split(given, name, index, {}, level)
   local mux = Mux.new()
   local listener, message, kind, errno =
-    check.passed(name, 2, pcall(core.listen, addr, limits, dispatcher(mux), name))
+    check.passed(name, level, pcall(core.listen, addr, limits, dispatcher(mux), name))
   if not listener then return nil, message, kind, errno end
   return setmetatable({ core = listener, mux = mux, stopped = channel.new() }, Server)
 end
@@ -170,8 +169,7 @@ end
 ---@return true? ok, string? message, cws.kind? kind
 function Server:serve()
   if self.stopped.closed then return nil, "serve: the server was stopped", "closed" end
-  local done, message, kind = check.passed("serve", 1, serve(self))
-  return done, message, kind
+  return check.passed("serve", 0, serve(self))
 end
 
 ---@param mux cws.mux
@@ -197,7 +195,7 @@ end
 function server.serve(addr, routes, given)
   check.type(1, "serve", "string", addr)
   add_routes(Mux.new(), routes) -- misuse before anything listens
-  local self, message, kind, errno = server.open("serve", addr, given, 3)
+  local self, message, kind, errno = server.open("serve", addr, given, 3, 2)
   if not self then return nil, message, kind, errno end
   add_routes(self.mux, routes)
   local ok, done, why, what = serve(self)
@@ -205,8 +203,8 @@ function server.serve(addr, routes, given)
     self.core:stop_listening()
     self.core:close_all()
   end
-  done, why, what = check.passed("serve", 1, ok, done, why, what)
-  return done, why, what
+  if done then return true end
+  return check.passed("serve", 0, ok, done, why, what)
 end
 
 return server
