@@ -34,6 +34,10 @@ $(CONFIG): tools/configure.sh tools/needs.sh
 
 # --- compile -----------------------------------------------------------------
 
+# What run, test and the like compile with when the caller did not say.
+JOBS = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell \
+	getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
+
 # V=1 shows the commands.
 Q := $(if $(filter 1,$(V)),,@)
 says = $(if $(filter 1,$(V)),@:,@echo '  $(1)')
@@ -108,13 +112,13 @@ force:
 
 run:
 	@sh tools/needs.sh install build
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(JOBS) --no-print-directory all
 	@exec $$(sh tools/needs.sh lua) examples/server.lua $(ARGS)
 
 # T=WORD: only tests whose name matches. F=FILE: only that spec file.
 test:
 	@sh tools/needs.sh install build test
-	@$(MAKE) --no-print-directory modules
+	@$(MAKE) $(JOBS) --no-print-directory modules
 	@T='$(T)' F='$(F)' TEST_TIMEOUT=$(TEST_TIMEOUT) sh tools/test.sh plain
 
 check: lint test
@@ -123,17 +127,17 @@ lint:
 	@sh tools/lint.sh
 
 asan: setup-asan
-	@$(MAKE) --no-print-directory modules B=build/asan/build \
+	@$(MAKE) $(JOBS) --no-print-directory modules B=build/asan/build \
 		CFLAGS='-O1 -g -fno-omit-frame-pointer' \
 		SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all'
 	@T='$(T)' F='$(F)' TEST_TIMEOUT=$(TEST_TIMEOUT) sh tools/test.sh asan
 
 valgrind: setup-valgrind
-	@$(MAKE) --no-print-directory modules
+	@$(MAKE) $(JOBS) --no-print-directory modules
 	@T='$(T)' F='$(F)' TEST_TIMEOUT=$(TEST_TIMEOUT) sh tools/test.sh valgrind
 
 cov: setup-test
-	@$(MAKE) --no-print-directory modules B=build/cov/build CFLAGS='-O0 -g' \
+	@$(MAKE) $(JOBS) --no-print-directory modules B=build/cov/build CFLAGS='-O0 -g' \
 		SANITIZE=--coverage
 	@T='$(T)' F='$(F)' TEST_TIMEOUT=$(TEST_TIMEOUT) sh tools/test.sh cov
 
@@ -144,7 +148,7 @@ FUZZ_FLAGS := -O1 -g -fno-omit-frame-pointer \
 	-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 fuzz: setup-fuzz
-	@$(MAKE) --no-print-directory fuzz-targets
+	@$(MAKE) $(JOBS) --no-print-directory fuzz-targets
 	@T='$(T)' FUZZ_SECONDS='$(FUZZ_SECONDS)' FUZZ_RUNS='$(FUZZ_RUNS)' \
 		sh tools/fuzz.sh $(FUZZ_TARGETS)
 
@@ -163,11 +167,11 @@ build/fuzz/bin/%: csrc/fuzz/%.c $(PROTO_SOURCES) \
 
 bench:
 	@sh tools/needs.sh install build
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(JOBS) --no-print-directory all
 	@python3 bench/run.py $(ARGS)
 
 bench-instructions: setup-valgrind
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(JOBS) --no-print-directory all
 	@sh bench/instructions.sh $(if $(RECORD),record)
 
 # --- install -----------------------------------------------------------------
