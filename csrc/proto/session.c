@@ -1,7 +1,7 @@
 /*
  * session.c - the rules of RFC 6455 for one open connection. What we send is in
- * session_out.c, what it keeps in session_keep.c. From top to bottom: state, input, frame headers, control
- * frames, data frames, events.
+ * session_out.c, what it keeps in session_keep.c. From top to bottom: state,
+ * input, frame headers, control frames, data frames, events.
  */
 #include "session.h"
 
