@@ -51,7 +51,7 @@ end
 
 -- --- running in a task ------------------------------------------------------
 
-local function with_traceback(err)
+function M.with_traceback(err)
   return type(err) == "string" and debug.traceback(err, 2) or err
 end
 
@@ -64,7 +64,7 @@ function M.run(fn, seconds)
   local co, err
   local task = cws.spawn(function()
     co = coroutine.running()
-    local ok, why = xpcall(fn, with_traceback)
+    local ok, why = xpcall(fn, M.with_traceback)
     if not ok then err = why end
   end)
   local _, _, kind = task:join(limit)
@@ -114,7 +114,7 @@ function M.pair(fn, options)
   }, options.server)
   local client, message = cws.connect(url .. "/", options.client)
   local peer = client and arrived:receive()
-  local ok, err = xpcall(function() fn(assert(client, message), peer) end, with_traceback)
+  local ok, err = xpcall(function() fn(assert(client, message), peer) end, M.with_traceback)
   over:close()
   if client then client:terminate() end
   server:stop(0)

@@ -12,12 +12,11 @@
 --
 -- Ends of the stream are "eof" and "reset".
 local cws = require("cws")
+local net = require("spec.support.net")
 local session = require("spec.support.session")
 local testing = require("cws.testing")
 
 local M = {}
-
-local slow = ({ asan = 4, valgrind = 20, cov = 2 })[os.getenv("CWS_MODE")] or 1
 
 ---Calls attempt until it gives something, or fails with another word than
 ---"again".
@@ -25,7 +24,7 @@ local slow = ({ asan = 4, valgrind = 20, cov = 2 })[os.getenv("CWS_MODE")] or 1
 ---@param seconds number? 5
 ---@param what string
 local function wait(attempt, seconds, what)
-  local until_ = cws.now() + (seconds or 5) * slow
+  local until_ = cws.now() + (seconds or 5) * net.slow
   while true do
     local value, why = attempt()
     if value ~= nil or why ~= "again" then return value, why end
@@ -65,13 +64,19 @@ function Peer:send(bytes, seconds)
   return true
 end
 
----Receives some more.
+---Receives all that there is, at least one byte.
 ---@return true? ok, string? why
 function Peer:more(seconds, what)
-  local bytes, why = wait(function() return self.socket:recv() end, seconds, what or "bytes")
+  local bytes, why = wait(function() return self.socket:recv(262144) end, seconds, what or "bytes")
   if not bytes then return nil, why end
   if bytes == "" then return nil, "eof" end
-  self.buffer = self.buffer .. bytes
+  local parts = { self.buffer }
+  while bytes and bytes ~= "" do
+    parts[#parts + 1] = bytes
+    if #parts > 64 then break end
+    bytes = self.socket:recv(262144) -- an end is told by the next call
+  end
+  self.buffer = table.concat(parts)
   return true
 end
 
@@ -269,6 +274,50 @@ function Peer:answer(fields, after)
   local head = assert(self:head())
   assert(self:send(M.switch(head, fields) .. (after or "")))
   return head
+end
+
+-- --- both --------------------------------------------------------------------
+
+local function as_server(limits, buffers)
+  local arrived, over = cws.channel(1), cws.channel()
+  local server, url = net.serve({
+    ["/"] = function(req)
+      arrived:send(assert(req:upgrade(limits)))
+      over:receive()
+    end,
+  })
+  local peer = M.upgrade(url, { buffers = buffers })
+  return arrived:receive(), peer, function()
+    over:close()
+    server:stop(0)
+  end
+end
+
+local function as_client(limits, buffers)
+  local listener = M.listen(nil, buffers)
+  local task = cws.spawn(cws.connect, listener.url, limits)
+  local peer = listener:accept()
+  peer:answer()
+  local _, ws, message = task:join()
+  return assert(ws, message), peer, function()
+    ws:terminate()
+    listener:close()
+  end
+end
+
+---A WebSocket of cws in that role and a raw peer. In the role "server" a handler
+---owns ws, and waits until fn has returned.
+---@param role "server"|"client"
+---@param fn fun(ws: cws.ws, peer: raw.peer)
+---@param limits table? of ws
+---@param buffers table? the kernel's, of the peer
+function M.pair(role, fn, limits, buffers)
+  local make = role == "server" and as_server or as_client
+  local ws, peer, finish = make(limits, buffers)
+  local ok, err = xpcall(fn, net.with_traceback, ws, peer)
+  finish()
+  peer:close()
+  if not ok then error(err, 0) end
 end
 
 ---Ends what a test that failed left open.
