@@ -435,6 +435,23 @@ describe("send", function()
     assert.same({ true, true }, { second:join() })
   end)
 
+  both("after a close is refused, and nothing is sent", function(ws, peer)
+    ws:close(1000, nil, 0)
+    local refused = { nil, "websocket: close sent", "closed" }
+    assert.same(refused, { ws:send("x") })
+    assert.same(refused, { ws:ping() })
+    assert.same(refused, { ws:pong() })
+    assert.same(refused, { ws:writer() })
+    assert.equal(1000, peer:frame().code)
+    peer:send_close(1000)
+    if peer.role == "client" then peer:shutdown() end
+    assert.same({ "", "eof" }, { peer:rest() })
+  end)
+
+end)
+
+describe("a task that always has something to send", function()
+  net.guard()
 end)
 
 describe("ping and pong", function()

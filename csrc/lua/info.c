@@ -3,8 +3,6 @@
  */
 #include "conn.h"
 
-#include <string.h>
-
 /* False, with nil pushed, until it has ended. */
 static bool get_ending(lua_State *L, struct cws_conn_ending *ending) {
     struct lcws_ws *ws = lcws_ws_check(L);
@@ -37,8 +35,7 @@ static int ws_close_clean(lua_State *L) {
 
 static int ws_is_open(lua_State *L) {
     struct lcws_ws *ws = lcws_ws_check(L);
-    lua_pushboolean(L,
-                    ws->conn && strcmp(cws_conn_state(ws->conn), "open") == 0);
+    lua_pushboolean(L, ws->conn && cws_conn_open(ws->conn));
     return 1;
 }
 

@@ -283,7 +283,7 @@ static int ws_open_writer(lua_State *L) {
     struct lcws_ws *ws = lcws_ws_check(L);
     struct ws_how how;
     lcws_ws_check_how(L, 2, ws, &how);
-    if (!ws->conn || cws_conn_ending(ws->conn, NULL))
+    if (!ws->conn || !cws_conn_open(ws->conn))
         return lcws_ws_closed(L, ws);
     if (ws->writer)
         return lcws_ws_send_failed(L, ws, CWS_EUSAGE, "writer");

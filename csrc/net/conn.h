@@ -168,6 +168,8 @@ void cws_conn_terminate(struct cws_conn *c);
 bool cws_conn_ending(const struct cws_conn *c, struct cws_conn_ending *ending);
 /* True once the descriptor is closed. */
 bool cws_conn_closed(const struct cws_conn *c);
+/* True while frames can be sent. */
+bool cws_conn_open(const struct cws_conn *c);
 /* "open", "closing", "closed". */
 const char *cws_conn_state(const struct cws_conn *c);
 

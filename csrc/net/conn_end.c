@@ -212,6 +212,10 @@ const char *cws_conn_state(const struct cws_conn *c) {
         return "open";
     return c->phase == CONN_CLOSED ? "closed" : "closing";
 }
+bool cws_conn_open(const struct cws_conn *c) {
+    return c->phase == CONN_OPEN;
+}
+
 
 /* --- time ---------------------------------------------------------------- */
 
