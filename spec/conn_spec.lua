@@ -452,6 +452,26 @@ end)
 
 describe("a task that always has something to send", function()
   net.guard()
+
+  both("does not stop the others", function(ws, peer)
+    local turns, stop = 0, false
+    local counter = cws.spawn(function()
+      while not stop and cws.sleep(0) do turns = turns + 1 end
+    end)
+    for _, size in ipairs({ 1000, 100000 }) do
+      local since, longest, last = 0, 0, turns
+      while longest < 4000000 and ws:send(("x"):rep(size)) do
+        since = turns == last and since + size or 0
+        last, longest = turns, math.max(since, longest)
+        peer:peek() -- the peer is as fast
+        peer.buffer = ""
+        if turns > 20 then break end
+      end
+      assert.is_true(longest < 3000000, longest .. " bytes without a turn")
+    end
+    stop = true
+    counter:join()
+  end)
 end)
 
 describe("ping and pong", function()

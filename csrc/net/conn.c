@@ -264,6 +264,18 @@ static void read_some(struct cws_conn *c) {
     run_batch(c, false);
 }
 
+/* A sender who waits goes on: now, or in the next turn. */
+static void tell_writable(struct cws_conn *c) {
+    if (!c->want_send || !c->events)
+        return;
+    if (c->end || c->broken || cws_conn_can_send(c)) {
+        c->want_send = false;
+        c->events->writable(c, c->user);
+    } else if (!c->blocked) {
+        cws_conn_post(c);
+    }
+}
+
 static void on_io(struct ev_loop *ev, ev_io *io, int revents) {
     struct cws_conn *c = io->data;
     (void)ev;
@@ -271,10 +283,7 @@ static void on_io(struct ev_loop *ev, ev_io *io, int revents) {
     c->loop->running = true;
     if (revents & EV_WRITE && c->blocked) {
         cws_conn_write(c);
-        if (c->want_send && (c->end || cws_conn_can_send(c)) && c->events) {
-            c->want_send = false;
-            c->events->writable(c, c->user);
-        }
+        tell_writable(c);
     }
     if (c->phase != CONN_CLOSED && (revents & EV_READ) && reading(c))
         read_some(c);
@@ -308,10 +317,7 @@ static void free_conn(struct cws_conn *c) {
 static void tell(struct cws_conn *c) {
     if (!c->user)
         return;
-    if ((c->end || c->broken) && c->want_send && c->events) {
-        c->want_send = false; /* its reader may have to go on to see the end */
-        c->events->writable(c, c->user);
-    }
+    tell_writable(c); /* first: its reader may have to go on to see the end */
     if (!c->end)
         return;
     if (c->want && c->events) {

@@ -258,8 +258,9 @@ static void keepalive_ping(struct cws_conn *c) {
 
 void cws_conn_got_pong(struct cws_conn *c, const struct cws_event *event) {
     (void)event;
-    if (c->ping_at > 0)
-        c->rtt = (float)(cws_loop_now(c->loop) - c->ping_at);
+    if (c->ping_at <= 0)
+        return;
+    c->rtt = (float)(cws_loop_now(c->loop) - c->ping_at);
     c->ping_at = 0;
 }
 

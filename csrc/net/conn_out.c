@@ -15,6 +15,8 @@
 #define DIRECT_MIN (32 * 1024)
 /* The cork is never larger than what one read can bring. */
 #define CORK_MAX ((size_t)CWS_LOOP_INPUT)
+/* After this much others have their turn, however fast the peer is. */
+#define BURST_MAX ((size_t)CWS_LOOP_INPUT)
 
 /* --- writing ------------------------------------------------------------- */
 
@@ -227,7 +229,16 @@ static int queue_frame(struct cws_conn *c, const struct cws_frame *frame,
 
 /* --- messages ------------------------------------------------------------ */
 
+static void count_burst(struct cws_conn *c, size_t len) {
+    if (c->turn != c->loop->turn)
+        c->burst = 0;
+    c->turn = c->loop->turn;
+    c->burst += len;
+}
+
 bool cws_conn_can_send(struct cws_conn *c) {
+    if (c->burst >= BURST_MAX && c->turn == c->loop->turn)
+        return false;
     size_t bound = c->blocked ? c->options->send_buffer : CORK_MAX;
     if (c->out.bytes <= bound)
         return true;
@@ -238,7 +249,7 @@ bool cws_conn_can_send(struct cws_conn *c) {
 
 void cws_conn_want_send(struct cws_conn *c, bool want) {
     c->want_send = want;
-    if (want && c->end)
+    if (want && (c->end || !c->blocked))
         cws_conn_post(c);
 }
 
@@ -264,6 +275,7 @@ static int send_frame(struct cws_conn *c, uint8_t opcode, int flags,
         return send_failed(c, err);
     if (fin)
         c->messages_sent++;
+    count_burst(c, len);
     c->active = cws_loop_now(c->loop);
     cws_conn_mark_dirty(c);
     return 0;
@@ -391,6 +403,7 @@ static int send_shared(struct cws_conn *c, struct cws_prepared *p) {
     if (err < 0)
         return err;
     c->messages_sent++;
+    count_burst(c, p->frame->len);
     c->active = cws_loop_now(c->loop);
     cws_conn_mark_dirty(c);
     return 0;

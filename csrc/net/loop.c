@@ -104,6 +104,7 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *prepare, int revents) {
     (void)ev, (void)revents;
     bool nested = loop->running;
     loop->running = true;
+    loop->turn++;
     bool ran = run_ready(loop);
     run_dirty(loop);
     loop->running = nested;

@@ -67,7 +67,8 @@ struct cws_loop {
     ev_prepare prepare;
     ev_check check;
     ev_idle idle;
-    double now; /* as of the last wake-up */
+    double now;    /* as of the last wake-up */
+    uint32_t turn; /* counts them */
 };
 
 /* `borrowed`: a libev loop of the program's, or NULL for a private one. NULL
