@@ -485,6 +485,17 @@ end)
 describe("keepalive", function()
   net.guard()
 
+  both("pings a silent peer, again and again", function(ws, peer)
+    for _ = 1, 3 do
+      local ping = peer:frame()
+      assert.equal(9, ping.opcode)
+      peer:send_frame("pong", ping.data)
+    end
+    wait_until(function() return ws:stats().rtt end)
+    assert.is_true(ws:is_open())
+    assert.is_true(ws:stats().rtt < 1 * slow)
+  end, { ping_interval = 0.02, pong_timeout = 60 })
+
   both("ends with 1006 when no pong comes", function(ws, peer)
     local start = cws.now()
     ws:receive()

@@ -262,6 +262,7 @@ void cws_conn_got_pong(struct cws_conn *c, const struct cws_event *event) {
         return;
     c->rtt = (float)(cws_loop_now(c->loop) - c->ping_at);
     c->ping_at = 0;
+    cws_conn_schedule(c); /* the next ping, which may be due before the pong */
 }
 
 static void on_time_open(struct cws_conn *c, double now) {
