@@ -579,6 +579,19 @@ describe("idle_timeout", function()
     end
     assert.is_true(ws:is_open())
   end, { idle_timeout = 0.1 * slow })
+
+  both("stands still inside a message, and while reading is stopped", function(ws, peer)
+    for i = 1, 14 do
+      peer:send_frame(i == 1 and "text" or "continuation", "part", { fin = false })
+      cws.sleep(0.02 * slow)
+    end
+    assert.is_true(ws:is_open())
+    peer:send_frame("continuation", "end")
+    peer:send_frame("text", "waits unread")
+    wait_until(function() return ws:stats().inbox > 40 end)
+    cws.sleep(0.4 * slow)
+    assert.is_true(ws:is_open())
+  end, { idle_timeout = 0.2 * slow, inbox_messages = 1 })
 end)
 
 describe("tostring", function()

@@ -74,8 +74,9 @@ static void inbox_take(struct cws_conn *c, struct cws_event *event) {
     c->inbox_count--;
     if (c->paused && inbox_low(c)) {
         c->paused = false;
+        c->active = cws_loop_now(c->loop);
         if (c->ping_at > 0) /* the pong may lie unread: its time starts anew */
-            c->ping_at = cws_loop_now(c->loop);
+            c->ping_at = c->active;
         cws_conn_post(c);
     }
 }

@@ -219,6 +219,15 @@ bool cws_conn_open(const struct cws_conn *c) {
 
 /* --- time ---------------------------------------------------------------- */
 
+/* When the last message passed, or a part of one. Not reading is no idleness of
+ * the peer's. */
+static double busy_until(const struct cws_conn *c) {
+    if (c->paused)
+        return cws_loop_now(c->loop);
+    bool passing = c->blocked || cws_session_partial(&c->session);
+    return passing && c->alive > c->active ? c->alive : c->active;
+}
+
 /* When something has to be looked at next, as things stand now. Nothing
  * re-arms the timer as messages pass: it looks when it fires. */
 static double next_look(const struct cws_conn *c) {
@@ -232,7 +241,7 @@ static double next_look(const struct cws_conn *c) {
         at += o->pong_timeout;
     if (c->paused) /* the pong timer stands still */
         at = cws_loop_now(c->loop) + o->ping_interval;
-    double idle = c->active + o->idle_timeout;
+    double idle = busy_until(c) + o->idle_timeout;
     return idle < at ? idle : at;
 }
 
@@ -267,7 +276,7 @@ void cws_conn_got_pong(struct cws_conn *c, const struct cws_event *event) {
 
 static void on_time_open(struct cws_conn *c, double now) {
     const struct cws_options *o = c->options;
-    if (now >= c->active + o->idle_timeout) {
+    if (now >= busy_until(c) + o->idle_timeout) {
         cws_conn_lost(c, "idle timeout");
         return;
     }
