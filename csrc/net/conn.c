@@ -198,7 +198,7 @@ static bool reading(const struct cws_conn *c) {
     case CONN_CLOSING: /* data is thrown away from now on */
         return !cws_buf_len(&c->raw);
     case CONN_FLUSHING:
-        return c->drained < DRAIN_MAX;
+        return !c->eof && c->drained < DRAIN_MAX;
     default:
         return true;
     }
@@ -219,7 +219,10 @@ void cws_conn_update_io(struct cws_conn *c) {
 
 static void end_of_stream(struct cws_conn *c, ssize_t n) {
     char text[CWS_ERRTEXT_MAX];
-    if (c->phase >= CONN_FLUSHING && c->end)
+    if (n == 0 && c->phase == CONN_FLUSHING) { /* it may still be reading */
+        c->eof = true;
+        cws_conn_update_io(c);
+    } else if (c->phase >= CONN_FLUSHING && c->end)
         cws_conn_close_transport(c, false);
     else if (n == 0)
         cws_conn_lost(c, "unexpected EOF");

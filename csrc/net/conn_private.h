@@ -69,6 +69,7 @@ struct cws_conn {
     bool want : 1;
     bool want_send : 1;
     bool blocked : 1;     /* the kernel refused bytes: the write watcher runs */
+    bool eof : 1;         /* the peer has ended its side */
     bool broken : 1;      /* writing failed; what is received still counts */
     bool paused : 1;      /* the inbox is over its high mark */
     bool compressing : 1; /* inside a message that we send compressed */
