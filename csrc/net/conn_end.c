@@ -79,8 +79,13 @@ void cws_conn_close_transport(struct cws_conn *c, bool abort) {
     cws_conn_post(c);
 }
 
-/* The connection is gone without a close frame of the peer's. */
+/* The connection is gone; a close frame of the peer's that waits counts. */
 void cws_conn_lost(struct cws_conn *c, const char *cause) {
+    struct conn_end *held = c->held;
+    c->held = NULL;
+    if (held)
+        cws_conn_end(c, held->code, held->clean, held->text, held->len);
+    cws_free(held);
     cws_conn_end(c, CWS_CLOSE_ABNORMAL, false, cause, strlen(cause));
     cws_conn_close_transport(c, false);
 }
@@ -207,15 +212,15 @@ bool cws_conn_closed(const struct cws_conn *c) {
     return c->phase == CONN_CLOSED;
 }
 
+bool cws_conn_open(const struct cws_conn *c) {
+    return c->phase == CONN_OPEN;
+}
+
 const char *cws_conn_state(const struct cws_conn *c) {
     if (c->phase == CONN_OPEN)
         return "open";
     return c->phase == CONN_CLOSED ? "closed" : "closing";
 }
-bool cws_conn_open(const struct cws_conn *c) {
-    return c->phase == CONN_OPEN;
-}
-
 
 /* --- time ---------------------------------------------------------------- */
 
