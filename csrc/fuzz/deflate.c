@@ -17,7 +17,7 @@
 
 #define OPTIONS 8
 /* Of all output of a run. */
-#define OUTPUT_MAX ((size_t)1 << 17)
+#define OUTPUT_MAX ((size_t)40000)
 
 struct plan {
     struct cws_deflate_config config;
