@@ -13,6 +13,8 @@
 
 /* From here on a message is worth a system call of its own. */
 #define DIRECT_MIN (32 * 1024)
+/* Of the loop's buffer for compressed messages, between two of them. */
+#define SCRATCH_KEPT ((size_t)256 * 1024)
 /* The cork is never larger than what one read can bring. */
 #define CORK_MAX ((size_t)CWS_LOOP_INPUT)
 /* After this much others have their turn, however fast the peer is. */
@@ -253,10 +255,13 @@ void cws_conn_want_send(struct cws_conn *c, bool want) {
         cws_conn_post(c);
 }
 
-/* The message had begun, or memory ran out between header and payload: the
- * peer cannot make sense of what would follow. */
+/* The message had begun, or was compressed into the window that the peer does
+ * not have, or memory ran out between header and payload: the peer cannot make
+ * sense of what would follow. */
 static int send_failed(struct cws_conn *c, int err) {
-    cws_conn_fail(c, CWS_CLOSE_INTERNAL_ERROR, "sending failed: out of memory");
+    cws_conn_fail(c, CWS_CLOSE_INTERNAL_ERROR,
+                  err == CWS_EMEMORY ? "sending failed: out of memory"
+                                     : "sending failed");
     return err;
 }
 
@@ -292,14 +297,20 @@ static int send_compressed(struct cws_conn *c, uint8_t opcode, int flags,
         return send_failed(c, err);
     if (opcode == CWS_OP_CONTINUATION && !fin && !cws_buf_len(scratch))
         return 0;
-    return send_frame(c, opcode, flags, cws_buf_bytes(scratch),
-                      cws_buf_len(scratch));
+    err = send_frame(c, opcode, flags, cws_buf_bytes(scratch),
+                     cws_buf_len(scratch));
+    if (scratch->cap > SCRATCH_KEPT)
+        cws_buf_free(scratch);
+    return err == CWS_EINTERNAL ? send_failed(c, err) : err;
 }
 
 int cws_conn_send(struct cws_conn *c, uint8_t opcode, int flags,
                   const void *data, size_t len) {
     if (c->phase != CONN_OPEN)
         return CWS_ECLOSED;
+    /* before anything of it is compressed into the message under way */
+    if (cws_session_sending(&c->session) != (opcode == CWS_OP_CONTINUATION))
+        return CWS_EUSAGE;
     if (opcode != CWS_OP_CONTINUATION)
         c->compressing = (flags & CWS_CONN_COMPRESS) &&
                          cws_session_can_compress(&c->session) &&

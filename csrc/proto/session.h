@@ -179,6 +179,11 @@ int cws_session_header(struct cws_session *s, uint8_t opcode, bool fin,
                        bool compressed, size_t len, struct cws_frame *frame,
                        uint8_t out[CWS_FRAME_HEADER_MAX]);
 
+/* True inside a fragmented message that we send. */
+static inline bool cws_session_sending(const struct cws_session *s) {
+    return s->sending;
+}
+
 /* Where deflate was agreed: appends the compressed piece to `out`. 0 or
  * CWS_EMEMORY; after an error the message cannot go on: fail the connection. */
 int cws_session_compress(struct cws_session *s, const uint8_t *data, size_t len,

@@ -1,0 +1,101 @@
+-- permessage-deflate between two ends of this process, through sockets.
+local cws = require("cws")
+local net = require("spec.support.net")
+
+if not cws.versions().zlib then
+  return
+end
+
+local noise = {}
+math.randomseed(7692)
+for i = 1, 5000 do
+  noise[i] = string.char(math.random(0, 255))
+end
+noise = table.concat(noise)
+
+local messages = {
+  "", "short", ("Hello, world. "):rep(100), ("Hello, world. "):rep(100), noise, ("\0"):rep(60000),
+  noise:rep(20), "short",
+}
+
+local function options(compression)
+  return { server = { compression = compression }, client = { compression = compression } }
+end
+
+describe("compression:", function()
+  net.guard()
+
+  local settings = {
+    default = true,
+    without_takeover = { server_no_context_takeover = true, client_no_context_takeover = true },
+    server_without = { server_no_context_takeover = true },
+    small_windows = { server_max_window_bits = 9, client_max_window_bits = 10 },
+    small = { level = 9, memory = 1, threshold = 1, server_max_window_bits = 9 },
+  }
+  for name, setting in pairs(settings) do
+    net.it("messages come through both ways: " .. name, function()
+      net.pair(function(client, peer)
+        for _, message in ipairs(messages) do
+          assert.is_true(client:send(message, "binary"))
+          assert.is_true(peer:send(message, "binary"))
+          assert.is_true(message == peer:receive())
+          assert.is_true(message == client:receive())
+        end
+      end, options(setting))
+    end)
+  end
+
+  net.it("fewer bytes travel, and none of a short message's", function()
+    net.pair(function(client, peer)
+      local text = ("Hello, world. "):rep(1000)
+      local before = client:stats().bytes_sent
+      client:send(text)
+      peer:receive()
+      assert.is_true(client:stats().bytes_sent - before < 200)
+      before = client:stats().bytes_sent
+      client:send(("x"):rep(127))
+      peer:receive()
+      assert.same(2 + 4 + 127 + (127 > 125 and 2 or 0), client:stats().bytes_sent - before)
+      before = client:stats().bytes_sent
+      client:send(text, { compress = false })
+      peer:receive()
+      assert.is_true(client:stats().bytes_sent - before > #text)
+    end, options(true))
+  end)
+
+  -- What a broadcast does to a message that a writer has begun: nothing.
+  for name, text in pairs({ long = ("broadcast "):rep(100), short = "broadcast" }) do
+    for _, compress in ipairs({ true, false }) do
+      net.it(("a %s broadcast into a writer's message, compressed: %s"):format(name, compress), function()
+        net.pair(function(client, peer)
+          local part = noise:rep(10)
+          local writer = client:writer({ type = "binary", compress = compress })
+          writer:write(part)
+          writer:write(part)
+          assert.equal(0, cws.broadcast({ client }, text))
+          writer:write(part)
+          writer:close()
+          assert.is_true(part:rep(3) == peer:receive())
+          assert.equal(1, cws.broadcast({ client }, text))
+          assert.equal(text, (peer:receive()))
+          client:send(text)
+          assert.equal(text, (peer:receive()))
+        end, options(true))
+      end)
+    end
+  end
+
+  net.it("a reader takes a compressed message in pieces", function()
+    net.pair(function(client, peer)
+      local text = noise:rep(40)
+      client:send(text, "binary")
+      local reader, parts = assert(peer:reader()), {}
+      for part in function() return reader:read(3000) end do
+        parts[#parts + 1] = part
+      end
+      assert.is_true(text == table.concat(parts))
+      client:send("next")
+      assert.equal("next", (peer:receive()))
+    end, options(true))
+  end)
+end)
