@@ -389,6 +389,17 @@ describe("status line:", function()
     support.expect_answer(answer("HTTP/1.1 101 " .. ("x"):rep(9000)), "limit")
   end)
 
+  it("interim answers end where the next begins, B085", function()
+    local interim = { "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" }
+    local rest = table.concat(interim) .. support.answer()
+    for _, one in ipairs(interim) do
+      local seen = support.expect_answer(rest, one:match("%d%d%d"))
+      assert.equal(#one, seen.head.size)
+      rest = rest:sub(#one + 1)
+    end
+    support.expect_answer(rest, "101")
+  end)
+
   it("frames after it are left alone, B099", function()
     local bytes = support.answer()
     local seen = support.expect_answer(bytes .. "\x81\x01a\x81\x01b\x81\x01c", "101")
