@@ -177,6 +177,9 @@ static bool is_head(const struct cws_exchange *x) {
 void cws_exchange_respond(struct cws_exchange *x, int status,
                           struct cws_span fields, struct cws_span body) {
     x->owner = NULL;
+    /* RFC 9110 15.3.5, 15.3.6, 15.4.5: these have no content. */
+    if (status == 204 || status == 205 || status == 304)
+        body.len = 0;
     int err = cws_handshake_write_response(&x->out, status, fields, body.len,
                                            cws_loop_time(x->loop));
     if (err < 0) {

@@ -53,8 +53,8 @@ struct cws_listener *cws_exchange_listener(const struct cws_exchange *x);
 
 /*
  * Answers; x is not to be used any more. `fields` are complete header lines,
- * checked by the caller. HEAD gets no body. body is copied as far as the kernel
- * does not take it at once.
+ * checked by the caller. HEAD gets no body, nor do 204, 205 and 304. body is
+ * copied as far as the kernel does not take it at once.
  */
 void cws_exchange_respond(struct cws_exchange *x, int status,
                           struct cws_span fields, struct cws_span body);
