@@ -119,6 +119,20 @@ describe("channel", function()
     assert.same({ nil, "send: the channel is closed", "closed" }, ends[3])
   end)
 
+  it("a cancel that comes after the value ends the next wait", function()
+    local ch, results = channel.new(), {}
+    local task = core.spawn(function()
+      results[1] = { ch:receive() }
+      results[2] = { core.sleep(60) }
+    end)
+    core.spawn(function()
+      ch:send("given")
+      task:cancel()
+    end)
+    assert.is_true(task:join(5))
+    assert.same({ { "given" }, { nil, "sleep: task cancelled", "closed" } }, results)
+  end)
+
   it("gives a cancelled task the kind closed, and it nothing to others' loss", function()
     local ch, result = channel.new(), nil
     local task = core.spawn(function() result = { ch:receive() } end)

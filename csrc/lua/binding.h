@@ -119,6 +119,8 @@ struct lcws_op {
     /* The wait was given up (timeout, cancel, error); may be NULL. */
     void (*abandon)(lua_State *L);
     bool expires; /* its timeout is its success: sleep */
+    bool given;   /* what it waits for is handed to it, and not lost when the
+                     task is cancelled just then */
 };
 
 /*

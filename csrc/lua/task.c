@@ -266,13 +266,15 @@ static int perform_k(lua_State *L, int status, lua_KContext context) {
     struct lcws_wait *w = &t->wait;
     w->armed = false;
     cws_link_remove(&w->link);
-    int n = w->cancelled ? -1 : op->attempt(L, s);
+    int n = w->cancelled && !op->given ? -1 : op->attempt(L, s);
     if (n < 0 && !w->cancelled && !w->timed_out)
         return yield(L, op, t);
     if (ev_is_active(&t->timer))
         ev_timer_stop(s->loop->ev, &t->timer);
     if (n < 0)
         n = gave_up(L, op, w);
+    else if (w->cancelled) /* the next wait is */
+        t->cancelled = true;
     w->cancelled = w->timed_out = false;
     return n;
 }
@@ -505,8 +507,8 @@ static void waiter_arm(lua_State *L, struct lcws_wait *wait) {
     cws_link_append(&w->queue, &wait->link);
 }
 
-static const struct lcws_op wait_op = {.attempt = waiter_attempt,
-                                       .arm = waiter_arm};
+static const struct lcws_op wait_op = {
+    .attempt = waiter_attempt, .arm = waiter_arm, .given = true};
 
 /* waiter, timeout, the operation's name for texts */
 static int waiter_wait(lua_State *L) {
