@@ -16,9 +16,14 @@ static struct lcws *check_can_drive(lua_State *L, const char *name) {
     return s;
 }
 
+/* A job that is ready may start a task: an on_close that has to be told. */
+static bool has_work(const struct lcws *s) {
+    return s->tasks || s->listeners || !cws_link_empty(&s->loop->ready);
+}
+
 /* NULL, or what luaL_error says. */
 static const char *run(lua_State *L, struct lcws *s) {
-    while (!s->stopping && (s->tasks || s->listeners)) {
+    while (!s->stopping && has_work(s)) {
         bool more;
         if (!lcws_turn(L, s, INFINITY, &more))
             return "interrupted!";
