@@ -81,7 +81,7 @@ $(B)/cws/testing.so: $(call objects,$(TESTING_SOURCES))
 	@mkdir -p $(@D)
 	$(call says,LD $@)
 	$(Q)$(CC) $(SHARED) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIB_PATHS) \
-		-lcrypto $(ZLIB)
+		-lev -lcrypto $(ZLIB)
 
 # Layer 1 alone: with nothing but libc, libcrypto and zlib no symbol is open.
 proto: $(B)/proto.so

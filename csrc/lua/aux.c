@@ -18,6 +18,10 @@ static int close_state(lua_State *L) {
     struct cws_loop *loop = s->loop;
     s->closed = true;
     lcws_signals_close(s);
+    if (loop) {
+        lcws_timers_close(s);
+        lcws_tasks_close(s);
+    }
     s->loop = NULL;
     if (loop)
         cws_loop_free(loop);
@@ -27,6 +31,7 @@ static int close_state(lua_State *L) {
 struct lcws *lcws_open(lua_State *L) {
     struct lcws *s = lua_newuserdatauv(L, sizeof *s, 0);
     memset(s, 0, sizeof *s);
+    cws_link_init(&s->timers);
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
     s->main = lua_tothread(L, -1);
     lua_pop(L, 1);

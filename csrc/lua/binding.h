@@ -38,6 +38,7 @@ struct lcws {
     size_t tasks;              /* tasks that have not ended */
     size_t listeners;          /* servers that listen */
     size_t signals;            /* signal watchers: they can end a wait */
+    struct cws_link timers;    /* loop.c's, that run */
     struct lcws_signals *signal_box; /* signal.c's, made at first use */
     bool stopping;                   /* cws.stop() was called */
     bool closed;                     /* the Lua state ends: no call any more */
@@ -140,6 +141,13 @@ int lcws_wait(lua_State *L, struct lcws *s, const struct lcws_op *op,
  * something could still happen. False when an unwatched SIGINT came: the
  * caller ends the drive and raises "interrupted!". */
 bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more);
+
+/* Whether a loop runs: also one of the program's, which then called us. */
+bool lcws_loop_runs(const struct lcws *s);
+
+/* Before the loop goes: it may go on without us. */
+void lcws_timers_close(struct lcws *s);
+void lcws_tasks_close(struct lcws *s);
 
 /* Monotonic seconds now. */
 double lcws_clock(void);

@@ -10,7 +10,7 @@
 
 static struct lcws *check_can_drive(lua_State *L, const char *name) {
     struct lcws *s = lcws_get(L);
-    if (s->running || s->loop->running)
+    if (lcws_loop_runs(s))
         luaL_error(L, "cannot wait here: %s while the loop runs; use cws.spawn",
                    name);
     return s;
@@ -50,7 +50,8 @@ static int l_run(lua_State *L) {
 static int l_stop(lua_State *L) {
     struct lcws *s = lcws_get(L);
     s->stopping = true;
-    ev_break(s->loop->ev, EVBREAK_ONE);
+    if (s->running) /* a loop that the program runs is not ours to end */
+        ev_break(s->loop->ev, EVBREAK_ONE);
     return 0;
 }
 
@@ -69,13 +70,15 @@ static int l_step(lua_State *L) {
 
 static int l_is_running(lua_State *L) {
     struct lcws *s = lcws_get(L);
-    lua_pushboolean(L, s->running || s->loop->running);
+    lua_pushboolean(L, lcws_loop_runs(s));
     return 1;
 }
 
 static int l_use_loop(lua_State *L) {
     struct lcws *s = lcws_peek(L);
-    luaL_checktype(L, 1, LUA_TLIGHTUSERDATA);
+    if (!lua_islightuserdata(L, 1))
+        return luaL_typeerror(L, 1, "light userdata");
+    luaL_argcheck(L, lua_touserdata(L, 1), 1, "loop expected, got NULL");
     if (s->loop)
         return luaL_error(L, "use_loop: the loop is in use already; call "
                              "use_loop before anything else of cws");
@@ -88,6 +91,7 @@ static int l_use_loop(lua_State *L) {
 /* --- timers: tickers and `after` are made of them ------------------------ */
 
 struct timer {
+    struct cws_link link; /* first: s->timers, while it runs */
     struct lcws *s;
     ev_timer timer;
 };
@@ -112,6 +116,8 @@ static void on_timer(struct ev_loop *ev, ev_timer *timer, int revents) {
     (void)ev, (void)revents;
     struct lcws *s = t->s;
     bool once = !ev_is_active(timer);
+    if (once)
+        cws_link_remove(&t->link);
     (void)lcws_protect(s, call_timer, t);
     if (once)
         (void)lcws_protect(s, forget_timer, t);
@@ -125,6 +131,7 @@ static int l_timer(lua_State *L) {
     luaL_argcheck(L, isfinite(interval), 2, "finite seconds expected");
     struct lcws *s = lcws_get(L);
     struct timer *t = lua_newuserdatauv(L, sizeof *t, 1);
+    memset(t, 0, sizeof *t);
     t->s = s;
     ev_timer_init(&t->timer, on_timer, after, interval);
     t->timer.data = t;
@@ -135,13 +142,24 @@ static int l_timer(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, t);
     ev_now_update(s->loop->ev);
     ev_timer_start(s->loop->ev, &t->timer);
+    cws_link_append(&s->timers, &t->link);
     return 1;
+}
+
+static void stop(struct timer *t) {
+    if (t->s->loop)
+        ev_timer_stop(t->s->loop->ev, &t->timer);
+    cws_link_remove(&t->link);
+}
+
+void lcws_timers_close(struct lcws *s) {
+    while (!cws_link_empty(&s->timers))
+        stop((struct timer *)(void *)s->timers.next);
 }
 
 static int timer_stop(lua_State *L) {
     struct timer *t = luaL_checkudata(L, 1, LCWS_TIMER);
-    if (t->s->loop)
-        ev_timer_stop(t->s->loop->ev, &t->timer);
+    stop(t);
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, t);
     return 0;

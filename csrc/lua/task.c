@@ -298,6 +298,10 @@ static int wait_in_task(lua_State *L, const struct lcws_op *op,
     return yield(L, op, t);
 }
 
+bool lcws_loop_runs(const struct lcws *s) {
+    return s->running || s->loop->running || ev_depth(s->loop->ev) > 0;
+}
+
 bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more) {
     bool signals = s->signals > 0; /* one may end what nothing else would */
     s->running = L;
@@ -355,7 +359,7 @@ int lcws_wait(lua_State *L, struct lcws *s, const struct lcws_op *op,
     if (t && t->co == L && lua_isyieldable(L)) {
         if (timeout > 0 || op->expires)
             return wait_in_task(L, op, t, timeout);
-    } else if (!s->running && !s->loop->running) {
+    } else if (!lcws_loop_runs(s)) {
         return drive_in_main(L, s, op, timeout);
     } else if (timeout > 0) {
         return give_up_loudly(
@@ -402,6 +406,19 @@ struct lcws_task *lcws_task_new(lua_State *L, struct lcws *s, int nargs,
     anchor(L, s, t);
     cws_loop_post(s->loop, &t->job);
     return t;
+}
+
+void lcws_tasks_close(struct lcws *s) {
+    lua_State *L = s->main;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->anchors);
+    for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i > 0; i--) {
+        if (lua_rawgeti(L, -1, i) == LUA_TUSERDATA) {
+            struct lcws_task *t = lua_touserdata(L, -1);
+            ev_timer_stop(s->loop->ev, &t->timer);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
 }
 
 static int l_spawn(lua_State *L) {

@@ -29,6 +29,7 @@ int luaopen_cws_testing(lua_State *L) {
     cws_testing_open_extension(L);
     cws_testing_open_handshake(L);
     cws_testing_open_http(L);
+    cws_testing_open_loop(L);
     cws_testing_open_process(L);
     cws_testing_open_session(L);
     cws_testing_open_socket(L);

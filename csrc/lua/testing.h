@@ -16,6 +16,7 @@ void cws_testing_open_deflate(lua_State *L);
 void cws_testing_open_extension(lua_State *L);
 void cws_testing_open_handshake(lua_State *L);
 void cws_testing_open_http(lua_State *L);
+void cws_testing_open_loop(lua_State *L);
 void cws_testing_open_process(lua_State *L);
 void cws_testing_open_socket(lua_State *L);
 void cws_testing_open_session(lua_State *L);

@@ -103,6 +103,8 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *prepare, int revents) {
     struct cws_loop *loop = prepare->data;
     (void)ev, (void)revents;
     bool nested = loop->running;
+    if (!nested) /* a loop that the program runs: nobody knows since when */
+        cws_loop_update(loop);
     loop->running = true;
     loop->turn++;
     bool ran = run_ready(loop);
