@@ -203,7 +203,7 @@ function server.serve(addr, routes, given)
     self.core:stop_listening()
     self.core:close_all()
   end
-  if done then return true end
+  if ok and done then return true end
   return check.passed("serve", 0, ok, done, why, what)
 end
 
