@@ -35,6 +35,7 @@ struct watch {
     struct cws_link link; /* first: lists of links are lists of watches */
     struct lcws *s;
     int number;
+    bool unless_ignored;
     bool active;
     bool due;
 };
@@ -42,9 +43,11 @@ struct watch {
 /* --- the process ---------------------------------------------------------- */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct {
+static struct handler {
     int users;
-    struct sigaction old;
+    int insisting; /* of them: those that want it though it was ignored */
+    bool installed;
+    struct sigaction old; /* while there are users */
 } handlers[SIGNALS];
 static _Atomic(struct lcws_signals *) states[STATES_MAX];
 static atomic_int walking; /* handlers that look at `states` now */
@@ -63,27 +66,48 @@ static void on_signal(int number) {
     errno = saved;
 }
 
-/* A signal that is ignored (nohup) and that nobody watches stays ignored. */
+static void set_handler(int number) {
+    struct sigaction action = {0};
+    action.sa_handler = on_signal;
+    sigemptyset(&action.sa_mask);
+    action.sa_flags = SA_RESTART;
+    (void)sigaction(number, &action, NULL);
+}
+
+/* Not when another took our place meanwhile. */
+static void restore_handler(int number) {
+    struct sigaction now;
+    if (sigaction(number, NULL, &now) == 0 && now.sa_handler == on_signal)
+        (void)sigaction(number, &handlers[number].old, NULL);
+}
+
+/* A signal that is ignored (nohup) stays so unless the program watches it. */
+static void update_handler(int number) {
+    struct handler *h = &handlers[number];
+    bool wanted = h->insisting || (h->users && h->old.sa_handler != SIG_IGN);
+    if (wanted && !h->installed)
+        set_handler(number);
+    else if (!wanted && h->installed)
+        restore_handler(number);
+    h->installed = wanted;
+}
+
 static void install(int number, bool unless_ignored) {
+    struct handler *h = &handlers[number];
     pthread_mutex_lock(&lock);
-    if (handlers[number].users++ == 0) {
-        struct sigaction action = {0};
-        action.sa_handler = on_signal;
-        sigemptyset(&action.sa_mask);
-        action.sa_flags = SA_RESTART;
-        (void)sigaction(number, NULL, &handlers[number].old);
-        if (!unless_ignored || handlers[number].old.sa_handler != SIG_IGN)
-            (void)sigaction(number, &action, NULL);
-    }
+    if (h->users++ == 0)
+        (void)sigaction(number, NULL, &h->old);
+    h->insisting += !unless_ignored;
+    update_handler(number);
     pthread_mutex_unlock(&lock);
 }
 
-static void uninstall(int number) {
-    struct sigaction now;
+static void uninstall(int number, bool unless_ignored) {
+    struct handler *h = &handlers[number];
     pthread_mutex_lock(&lock);
-    if (--handlers[number].users == 0 && sigaction(number, NULL, &now) == 0 &&
-        now.sa_handler == on_signal)
-        (void)sigaction(number, &handlers[number].old, NULL);
+    h->users--;
+    h->insisting -= !unless_ignored;
+    update_handler(number);
     pthread_mutex_unlock(&lock);
 }
 
@@ -190,7 +214,7 @@ static void stop_watch(struct watch *w) {
     w->active = w->due = false;
     cws_link_remove(&w->link);
     w->s->signals--;
-    uninstall(w->number);
+    uninstall(w->number, w->unless_ignored);
 }
 
 void lcws_signals_close(struct lcws *s) {
@@ -219,7 +243,7 @@ void lcws_sigint_end(struct lcws *s) {
     if (!s->signal_box || !s->signal_box->driving)
         return;
     s->signal_box->driving = false;
-    uninstall(SIGINT);
+    uninstall(SIGINT, true);
 }
 
 bool lcws_interrupted(struct lcws *s) {
@@ -252,26 +276,29 @@ static int check_signal(lua_State *L, int arg) {
                          "expected (\"INT\", \"TERM\", \"HUP\", ...)");
 }
 
+/* name, function, whether a signal that is ignored stays so */
 static int l_watch_signal(lua_State *L) {
     int number = check_signal(L, 1);
     luaL_checktype(L, 2, LUA_TFUNCTION);
+    bool unless_ignored = lua_toboolean(L, 3);
     struct lcws *s = lcws_get(L);
+    struct lcws_signals *box = get_box(s);
+    if (!box)
+        return luaL_error(L, "watch_signal: too many Lua states watch signals");
     struct watch *w = lua_newuserdatauv(L, sizeof *w, 1);
     memset(w, 0, sizeof *w);
     w->s = s;
     w->number = number;
+    w->unless_ignored = unless_ignored;
     luaL_setmetatable(L, LCWS_WATCH);
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 1);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, w);
-    struct lcws_signals *box = get_box(s);
-    if (!box)
-        return luaL_error(L, "watch_signal: too many Lua states watch signals");
     cws_link_append(&box->watches, &w->link);
     w->active = true;
     s->signals++;
-    install(number, false);
+    install(number, w->unless_ignored);
     return 1;
 }
 

@@ -103,11 +103,36 @@ static int send_signal(lua_State *L) {
     return 1;
 }
 
+/* ignore(signal): in this process, as nohup does before a program starts. */
+static int ignore(lua_State *L) {
+    int number = (int)luaL_checkinteger(L, 1);
+    lua_pushboolean(L, signal(number, SIG_IGN) != SIG_ERR);
+    return 1;
+}
+
+/* Numbers differ between systems. */
+static void push_signals(lua_State *L) {
+    static const struct {
+        const char *name;
+        int number;
+    } signals[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"KILL", SIGKILL},
+                   {"PIPE", SIGPIPE}, {"TERM", SIGTERM}, {"USR1", SIGUSR1},
+                   {"USR2", SIGUSR2}};
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        lua_pushinteger(L, signals[i].number);
+        lua_setfield(L, -2, signals[i].name);
+    }
+}
+
 void cws_testing_open_process(lua_State *L) {
     static const luaL_Reg functions[] = {{"spawn", spawn},
                                          {"wait", wait_for},
                                          {"kill", send_signal},
+                                         {"ignore", ignore},
                                          {NULL, NULL}};
     luaL_newlib(L, functions);
+    push_signals(L);
+    lua_setfield(L, -2, "signals");
     lua_setfield(L, -2, "process");
 }

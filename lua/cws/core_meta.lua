@@ -78,8 +78,9 @@ function timer:stop() end
 ---Calls fn (which may not wait) from the loop for each arrival of the signal.
 ---@param name string "INT", "TERM", "HUP", "USR1", "USR2", "CHLD", "WINCH", ...
 ---@param fn fun()
+---@param unless_ignored boolean? a signal that was ignored stays so
 ---@return cws.timer
-function core.watch_signal(name, fn) end
+function core.watch_signal(name, fn, unless_ignored) end
 
 ---Whether the program watches that signal now.
 ---@param name string

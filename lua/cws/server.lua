@@ -134,7 +134,8 @@ function server.stop_all(after)
   end)
 end
 
----SIGINT and SIGTERM stop it, unless the program watches them itself.
+---SIGINT and SIGTERM stop it, unless the program watches them itself or was
+---started with them ignored.
 ---@param self cws.server
 ---@return cws.timer[]
 local function watch_signals(self)
@@ -142,7 +143,7 @@ local function watch_signals(self)
   for i, name in ipairs({ "INT", "TERM" }) do
     watches[i] = core.watch_signal(name, function()
       if not timers.is_watched(name) then stop_soon(self) end
-    end)
+    end, true)
   end
   return watches
 end

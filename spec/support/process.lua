@@ -15,8 +15,10 @@ local testing = require("cws.testing")
 
 local M = {}
 
-local signals = { INT = 2, KILL = 9, TERM = 15 }
+local signals = testing.process.signals
 
+---The number of a signal, for the status of a process that it ended.
+M.signals = signals
 ---Where Lua is for a program under test.
 M.lua = os.getenv("CWS_LUA") or "lua5.4"
 ---The folder that the specs run in.
@@ -114,7 +116,7 @@ function Process:wait(seconds)
   return self.status
 end
 
----@param name "INT"|"TERM"|"KILL"
+---@param name string "INT", "TERM", ...
 function Process:kill(name)
   if not self.status then assert(testing.process.kill(self.pid, signals[name])) end
 end
