@@ -67,6 +67,7 @@ end
 ---Receives all that there is, at least one byte.
 ---@return true? ok, string? why
 function Peer:more(seconds, what)
+  if self.reset_seen then return nil, "reset" end
   local bytes, why = wait(function() return self.socket:recv(262144) end, seconds, what or "bytes")
   if not bytes then return nil, why end
   if bytes == "" then return nil, "eof" end
@@ -74,8 +75,9 @@ function Peer:more(seconds, what)
   while bytes and bytes ~= "" do
     parts[#parts + 1] = bytes
     if #parts > 64 then break end
-    bytes = self.socket:recv(262144) -- an end is told by the next call
+    bytes, why = self.socket:recv(262144) -- an end is told by the next call
   end
+  self.reset_seen = why == "reset" -- the kernel tells that once
   self.buffer = table.concat(parts)
   return true
 end
