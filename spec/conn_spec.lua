@@ -263,7 +263,7 @@ describe("a batch", function()
       ws:send("corked")
       seen[1] = #peer:peek()
       assert.is_true(ws:flush())
-      wait = peer.socket:recv() -- no turn of the loop since
+      local wait = peer.socket:recv() -- no turn of the loop since
       seen[2] = wait and #wait or 0
     end)
     cws.sleep(0)

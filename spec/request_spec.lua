@@ -244,7 +244,7 @@ describe("res", function()
     assert.matches("\r\nX%-Kept: 1\r\n", head)
     assert.matches("\r\nContent%-Type: text/plain; charset=utf%-8\r\n", head)
     assert.matches("\r\nX%-Content%-Type%-Options: nosniff\r\n", head)
-    status, _, body = answer(function(_, res) res:error(404) end)
+    status, head, body = answer(function(_, res) res:error(404) end)
     assert.same({ "404 Not Found", "Not Found\n" }, { status, body })
   end)
 
