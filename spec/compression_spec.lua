@@ -6,12 +6,17 @@ if not cws.versions().zlib then
   return
 end
 
-local noise = {}
 math.randomseed(7692)
-for i = 1, 5000 do
-  noise[i] = string.char(math.random(0, 255))
+
+local function random(n)
+  local out = {}
+  for i = 1, n do
+    out[i] = string.char(math.random(0, 255))
+  end
+  return table.concat(out)
 end
-noise = table.concat(noise)
+
+local noise = random(5000)
 
 local messages = {
   "", "short", ("Hello, world. "):rep(100), ("Hello, world. "):rep(100), noise, ("\0"):rep(60000),
@@ -98,4 +103,43 @@ describe("compression:", function()
       assert.equal("next", (peer:receive()))
     end, options(true))
   end)
+
+  for _, compress in ipairs({ false, true }) do
+    net.it(("a reader gives at once what came before it, compressed: %s"):format(compress), function()
+      net.pair(function(client, peer)
+        local part, size = random(150000), 0
+        local writer = client:writer({ type = "binary", compress = compress })
+        writer:write(part)
+        client:flush()
+        repeat cws.sleep(0.001) until peer:stats().bytes_received >= 0.8 * #part
+        local reader = assert(peer:reader(1))
+        while size < 0.7 * #part do -- zlib may hold back the rest
+          size = size + #assert(reader:read(nil, 1))
+        end
+        writer:close()
+        assert.equal(#part, size + #reader:read("a"))
+      end, options(true))
+    end)
+  end
+
+  -- Whole pieces of 64 KiB fill the inbox; what is left of the message then is
+  -- output that zlib holds back, with no byte of input.
+  for _, rest in ipairs({ 0, 1, 100, 300, 1500 }) do
+    net.it(("a slow reader gets the end of a message: 192 KiB and %d"):format(rest), function()
+      local setting = options(true)
+      setting.server.max_ratio = math.huge
+      net.pair(function(client, peer)
+        local text = ("\0"):rep(3 * 65536 + rest)
+        client:send(text, "binary")
+        local reader, size = assert(peer:reader()), 0
+        for part in function() return reader:read(40000) end do
+          size = size + #part
+          cws.sleep(0.001)
+        end
+        assert.equal(#text, size)
+        client:send("next")
+        assert.equal("next", (peer:receive()))
+      end, setting)
+    end)
+  end
 end)

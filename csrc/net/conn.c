@@ -152,6 +152,11 @@ static void batch_deliver(struct cws_conn *c, struct cws_event *event) {
     }
 }
 
+/* Something to go on with before more is read. */
+static bool has_input(const struct cws_conn *c) {
+    return cws_buf_len(&c->raw) || cws_session_pending(&c->session);
+}
+
 /* The unparsed rest is kept: at the end of raw, or it is raw itself. */
 static void keep_rest(struct cws_conn *c, bool from_raw) {
     uint8_t *rest;
@@ -184,7 +189,7 @@ static void run_batch(struct cws_conn *c, bool from_raw) {
         cws_conn_write(c);
     if (c->phase == CONN_CLOSED)
         return;
-    if ((cws_buf_len(&c->raw) && !c->paused) || c->end)
+    if ((has_input(c) && !c->paused) || c->end)
         cws_conn_post(c);
     cws_conn_update_io(c);
 }
@@ -342,7 +347,7 @@ static void run_work(struct cws_job *job) {
     struct cws_conn *c =
         (struct cws_conn *)(void *)((char *)job -
                                     offsetof(struct cws_conn, work));
-    if (c->phase <= CONN_CLOSING && !c->paused && cws_buf_len(&c->raw)) {
+    if (c->phase <= CONN_CLOSING && !c->paused && has_input(c)) {
         cws_session_feed(&c->session, cws_buf_bytes(&c->raw),
                          cws_buf_len(&c->raw));
         run_batch(c, true);
@@ -475,6 +480,8 @@ void cws_conn_want(struct cws_conn *c, bool want) {
 
 void cws_conn_stream(struct cws_conn *c) {
     cws_session_stream(&c->session);
+    if (cws_session_pending(&c->session)) /* what came of it before */
+        cws_conn_post(c);
 }
 
 /* --- other --------------------------------------------------------------- */
