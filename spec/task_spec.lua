@@ -616,6 +616,7 @@ describe("a task whose coroutine the program takes", function()
       task:cancel()
       assert.same({ nil, taken, "internal" }, { task:join(5) })
     end
+    assert.is_false(core.is_watched("INT"))
     other:cancel()
     other:join()
     server:stop(0)

@@ -134,12 +134,21 @@ function server.stop_all(after)
   end)
 end
 
+---@param self { server: cws.server, [integer]: cws.timer }
+local function end_serving(self)
+  serving[self.server] = nil
+  for _, watch in ipairs(self) do
+    watch:stop()
+  end
+end
+
 ---SIGINT and SIGTERM stop it, unless the program watches them itself or was
----started with them ignored.
+---started with them ignored. What it returns is closed when serving ends, even
+---when its coroutine is closed.
 ---@param self cws.server
----@return cws.timer[]
-local function watch_signals(self)
-  local watches = {}
+local function start_serving(self)
+  serving[self] = true
+  local watches = setmetatable({ server = self }, { __close = end_serving })
   for i, name in ipairs({ "INT", "TERM" }) do
     watches[i] = core.watch_signal(name, function()
       if not timers.is_watched(name) then stop_soon(self) end
@@ -152,13 +161,8 @@ end
 ---@return boolean ok false: it raised
 ---@return true|nil|string done, string? message, cws.kind? kind
 local function serve(self)
-  local watches = watch_signals(self)
-  serving[self] = true
+  local _ <close> = start_serving(self)
   local ok, done, message, kind = pcall(self.stopped.receive, self.stopped)
-  serving[self] = nil
-  for _, watch in ipairs(watches) do
-    watch:stop()
-  end
   if not ok then return false, (tostring(done):gsub("receive", "serve", 1)) end
   if self.stopped.closed then return true, true end
   return true, nil, (message:gsub("^receive", "serve")), kind -- the task was cancelled
