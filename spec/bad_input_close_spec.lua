@@ -219,15 +219,18 @@ describe("bad input, the end and its time:", function()
     end, function(peer, role, done)
       cws.sleep(0.01)
       peer:send_close(1001)
-      local count, frame_
-      for i = 1, 5 do
-        count, frame_ = i, assert(peer:frame(5))
-        if frame_.opcode == 8 then break end
-        assert.equal(#big, #frame_.data)
+      if role == "client" then -- it waits for our end of the stream
+        while peer.buffer:sub(-8, -7) ~= "\x88\x82" do assert(peer:more(5)) end
+        peer:shutdown()
       end
-      assert.same({ 8, 1001 }, { frame_.opcode, frame_.code })
+      local bytes, at, count = peer:rest(5), 1, 0
+      while bytes:byte(at) == 0x82 do -- whole messages, not unmasked
+        at = at + 10 + (role == "client" and 4 or 0) + #big
+        count = count + 1
+      end
+      local last = session.unframe(role, bytes:sub(at))
+      assert.same({ 8, "\x03\xe9" }, { last.opcode, last.data })
       assert(count > 1)
-      if role == "client" then peer:shutdown() end
       assert(done:receive(5))
     end)
   end)

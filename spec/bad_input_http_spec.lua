@@ -284,9 +284,8 @@ describe("bad input, the fields of an upgrade:", function()
     })
 
   h("B075", "malformed extensions", each(function(v) return ws("Sec-WebSocket-Extensions: " .. v) end, {
-    "permessage-deflate;;", ";a", "a;b=", "a;b=\"", "a;b=\"" .. ("\\c"):rep(4000), "a;b=\"" .. ("\\c"):rep(4000)
-      .. "\"",
-    "a;b=\"\"", "a=b", "a b", "a;b c", "a;b==c", "a;;b", "(", "a;", "a,;",
+    "permessage-deflate;;", ";a", "a;b=", "a;b=\"", "a;b=\"" .. ("\\c"):rep(4000),
+    "a;b=\"a b\"", "a;b=\"a\"b", "a=b", "a b", "a;b c", "a;b==c", "a;;b", "(", "a;", "a,;",
   }), H(400), { at_most = 64, upgrade = { compression = true } })
 
   h("B077", "an upgrade on a path that is not known", upgrade("GET /nowhere HTTP/1.1"), H(404))

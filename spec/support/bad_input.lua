@@ -220,6 +220,7 @@ function Row:run(fn)
   for i = #self.stops, 1, -1 do
     self.stops[i]()
   end
+  if type(err) == "table" then err = err.message or err end -- luassert's
   if not ok then error(tostring(err) .. "\nlogged: " .. table.concat(self.lines), 0) end
 end
 
