@@ -129,6 +129,24 @@ describe("a reader", function()
     assert.same({ "next", "binary" }, { ws:receive() })
   end)
 
+  both("starts with what a receive had gathered", function(ws, peer)
+    assert.same(timeout, { ws:reader(0) })
+    peer:send_frame("text", "Hel", { fin = false })
+    assert.same(timeout, { ws:receive(0.01) })
+    local reader, kind = ws:reader(0)
+    if reader then
+      assert.same({ "text", "Hel" }, { kind, reader:read() })
+      peer:send_frame("continuation", "lo")
+    else
+      peer:send_frame("continuation", "lo")
+      reader, kind = ws:reader()
+      assert.equal("text", kind)
+    end
+    assert.equal("lo", reader:read("a"):sub(-2))
+    peer:send_frame("text", "next")
+    assert.same({ "next", "text" }, { ws:receive() })
+  end)
+
   both("loses its rest to the next receive", function(ws, peer)
     send_fragments(peer, "text", "one", "more", "end")
     peer:send_frame("text", "two")
@@ -146,6 +164,18 @@ describe("a reader", function()
     local first = ws:reader()
     assert.equal("two", ws:reader():read("a"))
     assert.same(thrown_away, { first:read("a") })
+  end)
+
+  both("has no hole where a receive gave up", function(ws, peer)
+    peer:send_frame("text", "one", { fin = false })
+    local reader = ws:reader()
+    assert.equal("one", reader:read())
+    peer:send_frame("continuation", "two", { fin = false })
+    assert.same(timeout, { ws:receive(0.02) }) -- throws "two" away
+    peer:send_frame("continuation", "three")
+    assert.same(thrown_away, { reader:read("a") })
+    peer:send_frame("text", "next")
+    assert.equal("next", ws:receive())
   end)
 
   both("is busy while another coroutine waits", function(ws, peer)
@@ -179,7 +209,35 @@ describe("a reader", function()
     assert.same({ "closed", 1009 }, { kind, code })
   end, { max_message = 100 })
 
+  both("gets what had arrived before it was opened", function(ws, peer)
+    peer:send(session.frame(peer.role, "binary", ("x"):rep(50000)):sub(1, 40000))
+    cws.sleep(0.02)
+    local reader = ws:reader(5)
+    local got = 0
+    while got < 39900 do got = got + #assert(reader:read(nil, 5)) end
+    assert.is_true(got < 40000)
+  end)
+
   -- All that is to come may be in zlib, behind a stop of the reading.
+  net.it("gets all of a message that compresses well", function()
+    net.pair(function(client, peer)
+      for _, more in ipairs({ 0, 1, 50, 100, 258, 300 }) do
+        local text = ("x"):rep(3 * 65536 + more)
+        assert(client:send(text))
+        local reader = peer:reader(5)
+        local got = 0
+        while got < #text do
+          got = got + #assert(reader:read(nil, 5))
+          cws.sleep(0)
+        end
+        assert.is_nil(reader:read())
+      end
+      assert(client:send(("x"):rep(1000000)))
+      assert.equal("x", peer:reader(5):read(1))
+      assert(client:send("next"))
+      assert.equal("next", peer:receive(5))
+    end, { client = { compression = true }, upgrade = { compression = true, max_ratio = math.huge } })
+  end)
 end)
 
 describe("a writer", function()

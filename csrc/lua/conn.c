@@ -9,11 +9,6 @@
 
 #include "../proto/session.h"
 
-/* Pieces of a message for which a reader had asked and then gave up. */
-struct ws_joined {
-    struct cws_buf buf;
-};
-
 /* --- the userdata --------------------------------------------------------- */
 
 /* In the first field of a live connection; nobody else knows the address. */
@@ -170,6 +165,7 @@ static void abandon_receive(lua_State *L) {
 
 bool lcws_ws_drain(struct lcws_ws *ws) {
     struct cws_event event;
+    ws->serial += ws->reading; /* what comes is not its reader's any more */
     while (ws->reading) {
         int result = cws_conn_receive(ws->conn, &event);
         if (result == CWS_MORE)
@@ -194,6 +190,7 @@ static int join_piece(lua_State *L, struct lcws_ws *ws,
     if (!ws->joined ||
         cws_buf_append(&ws->joined->buf, event->data, event->len) < 0)
         return luaL_error(L, "not enough memory");
+    ws->joined->opcode = event->opcode;
     if (!event->fin)
         return -1;
     struct cws_buf *buf = &ws->joined->buf;
@@ -201,6 +198,16 @@ static int join_piece(lua_State *L, struct lcws_ws *ws,
         push_message(L, cws_buf_bytes(buf), cws_buf_len(buf), event->opcode);
     free_joined(ws);
     return n;
+}
+
+uint8_t lcws_ws_take_joined(struct lcws_ws *ws, struct cws_buf *buf) {
+    if (!ws->joined)
+        return 0;
+    uint8_t opcode = ws->joined->opcode;
+    *buf = ws->joined->buf;
+    ws->joined->buf = (struct cws_buf){0};
+    free_joined(ws);
+    return opcode;
 }
 
 static int receive(lua_State *L, struct lcws_ws *ws) {

@@ -20,6 +20,12 @@
 
 struct ws_note;
 
+/* Pieces of a message for which a reader had asked and then gave up. */
+struct ws_joined {
+    struct cws_buf buf;
+    uint8_t opcode;
+};
+
 struct lcws_ws {
     const char *magic; /* says that it is one, until __gc */
     struct lcws *s;
@@ -50,9 +56,13 @@ int lcws_ws_closed(lua_State *L, const struct lcws_ws *ws);
 int lcws_ws_send_failed(lua_State *L, const struct lcws_ws *ws, int err,
                         const char *what);
 
-/* Throws away what is left of the message that is read in pieces. False when
- * its end has not come yet. */
+/* Throws away what is left of the message that is read in pieces: its reader
+ * gets nothing more. False when its end has not come yet. */
 bool lcws_ws_drain(struct lcws_ws *ws);
+
+/* Gives away what a receive has gathered of the message under way, in `buf`
+ * (empty before). Its opcode, or 0 when there is nothing. */
+uint8_t lcws_ws_take_joined(struct lcws_ws *ws, struct cws_buf *buf);
 
 /* nil, "...: ...", "busy" when another coroutine receives, else 0 pushed. */
 int lcws_ws_receiver_busy(lua_State *L, const struct lcws_ws *ws,

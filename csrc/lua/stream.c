@@ -43,6 +43,16 @@ static bool keep(struct reader *r, const struct cws_event *event) {
     return cws_buf_append(&r->buf, event->data, event->len) == 0;
 }
 
+/* The reader, its message and its type: from now on it reads. */
+static int push_reader(lua_State *L, struct lcws_ws *ws, uint8_t opcode) {
+    struct reader *r = lua_touserdata(L, 2);
+    r->ws = ws;
+    r->serial = ++ws->serial;
+    lua_pushvalue(L, 2);
+    lua_pushstring(L, opcode == CWS_OP_TEXT ? "text" : "binary");
+    return 2;
+}
+
 /* The first piece of the next message; an unread rest is thrown away first.
  * 1 the connection, 2 the new reader, empty. */
 static int open_attempt(lua_State *L, struct lcws *s) {
@@ -54,6 +64,11 @@ static int open_attempt(lua_State *L, struct lcws *s) {
         return lcws_ws_closed(L, ws);
     if (ws->reading && !lcws_ws_drain(ws))
         return -1;
+    uint8_t opcode = lcws_ws_take_joined(ws, &r->buf);
+    if (opcode) {
+        ws->reading = true;
+        return push_reader(L, ws, opcode);
+    }
     cws_conn_stream(ws->conn);
     int result = cws_conn_receive(ws->conn, &event);
     if (result == CWS_MORE)
@@ -61,12 +76,9 @@ static int open_attempt(lua_State *L, struct lcws *s) {
     if (result == CWS_ECLOSED)
         return lcws_ws_closed(L, ws);
     r->ws = ws;
-    r->serial = ++ws->serial;
     if (!keep(r, &event))
         return luaL_error(L, "not enough memory");
-    lua_pushvalue(L, 2);
-    lua_pushstring(L, event.opcode == CWS_OP_TEXT ? "text" : "binary");
-    return 2;
+    return push_reader(L, ws, event.opcode);
 }
 
 static void open_arm(lua_State *L, struct lcws_wait *wait) {
