@@ -31,6 +31,7 @@ struct lcws_ws *lcws_ws_new(lua_State *L, struct lcws *s) {
     ws->s = s;
     cws_link_init(&ws->receivers);
     cws_link_init(&ws->senders);
+    cws_link_init(&ws->behind);
     cws_link_init(&ws->closers);
     luaL_setmetatable(L, LCWS_WS);
     return ws;
@@ -78,6 +79,7 @@ static int ws_gc(lua_State *L) {
         cws_conn_release(conn); /* freed in a later turn */
         lcws_wake_all(&ws->receivers);
         lcws_wake_all(&ws->senders);
+        lcws_wake_all(&ws->behind);
         lcws_wake_all(&ws->closers);
         lcws_ws_tell_rest(L, ws);
     }
@@ -368,6 +370,7 @@ static void on_ended(struct cws_conn *conn, void *user) {
     struct lcws_ws *ws = user;
     (void)conn;
     lcws_wake_all(&ws->closers);
+    lcws_wake_all(&ws->behind);
     lcws_ws_note_end(ws);
 }
 

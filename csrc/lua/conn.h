@@ -32,6 +32,7 @@ struct lcws_ws {
     struct cws_conn *conn;     /* NULL before lcws_ws_set; until __gc */
     struct cws_link receivers; /* struct lcws_wait; at most one */
     struct cws_link senders;   /* first come, first served */
+    struct cws_link behind;    /* senders that wait for the writer's end */
     struct cws_link closers;
     struct ws_calls *calls;   /* what on_* functions will be told, or NULL */
     struct ws_joined *joined; /* pieces that receive() puts together, or NULL */
@@ -68,9 +69,11 @@ uint8_t lcws_ws_take_joined(struct lcws_ws *ws, struct cws_buf *buf);
 int lcws_ws_receiver_busy(lua_State *L, const struct lcws_ws *ws,
                           const char *what);
 
-/* Arms and gives up a wait for a message, or for room to send. */
+/* Arms a wait for a message, for room to send, or for the end of the writer
+ * that is open. */
 void lcws_ws_arm_receive(struct lcws_ws *ws, struct lcws_wait *wait);
 void lcws_ws_arm_send(struct lcws_ws *ws, struct lcws_wait *wait);
+void lcws_ws_arm_behind(struct lcws_ws *ws, struct lcws_wait *wait);
 /* True when the caller may queue now. */
 bool lcws_ws_may_send(struct lcws_ws *ws);
 
@@ -86,6 +89,11 @@ void lcws_ws_check_how(lua_State *L, int arg, const struct lcws_ws *ws,
 
 /* The open writer was forgotten: nobody will end its message. */
 void lcws_ws_writer_lost(struct ws_writer *writer);
+/* True when the coroutine that runs now has opened it: to wait for its end
+ * would be to wait for oneself. */
+bool lcws_ws_writer_own(const struct ws_writer *writer);
+/* It is closed: who waited for that goes on. */
+void lcws_ws_writer_closed(struct lcws_ws *ws);
 
 /* send.c: adds send, flush, ping and pong to the methods table on top. */
 void lcws_open_send(lua_State *L);

@@ -36,6 +36,20 @@ void lcws_ws_arm_send(struct lcws_ws *ws, struct lcws_wait *wait) {
     cws_conn_want_send(ws->conn, true);
 }
 
+void lcws_ws_arm_behind(struct lcws_ws *ws, struct lcws_wait *wait) {
+    cws_link_append(&ws->behind, &wait->link);
+}
+
+void lcws_ws_writer_closed(struct lcws_ws *ws) {
+    while (!cws_link_empty(&ws->behind)) {
+        struct cws_link *link = ws->behind.next;
+        cws_link_remove(link);
+        cws_link_append(&ws->senders, link);
+    }
+    if (ws->conn && !cws_link_empty(&ws->senders))
+        cws_conn_want_send(ws->conn, true);
+}
+
 bool lcws_ws_may_send(struct lcws_ws *ws) {
     bool first = ws->turn || cws_link_empty(&ws->senders);
     ws->turn = false;
@@ -85,9 +99,9 @@ static int send_attempt(lua_State *L, struct lcws *s) {
     (void)s;
     if (lcws_ws_ended(ws))
         return lcws_ws_closed(L, ws);
-    if (ws->writer)
+    if (ws->writer && lcws_ws_writer_own(ws->writer))
         return lcws_ws_send_failed(L, ws, CWS_EUSAGE, "send");
-    if (!lcws_ws_may_send(ws))
+    if (ws->writer || !lcws_ws_may_send(ws))
         return -1;
     const char *data = lua_tolstring(L, 2, &len);
     if (data)
@@ -103,7 +117,11 @@ static int send_attempt(lua_State *L, struct lcws *s) {
 }
 
 static void send_arm(lua_State *L, struct lcws_wait *wait) {
-    lcws_ws_arm_send(lua_touserdata(L, 1), wait);
+    struct lcws_ws *ws = lua_touserdata(L, 1);
+    if (ws->writer)
+        lcws_ws_arm_behind(ws, wait);
+    else
+        lcws_ws_arm_send(ws, wait);
 }
 
 static const struct lcws_op send_op = {

@@ -254,8 +254,9 @@ static int reader_lines(lua_State *L) {
 /* --- writer --------------------------------------------------------------- */
 
 struct ws_writer {
-    struct lcws_ws *ws; /* NULL: closed */
-    struct cws_buf buf; /* gathered, not sent yet */
+    struct lcws_ws *ws;            /* NULL: closed */
+    const struct lcws_task *owner; /* opened it; NULL: the main program */
+    struct cws_buf buf;            /* gathered, not sent yet */
     struct cws_utf8 utf8;
     uint8_t opcode; /* of the next frame */
     bool text;
@@ -267,11 +268,18 @@ static struct ws_writer *check_writer(lua_State *L) {
     return luaL_checkudata(L, 1, LCWS_WRITER);
 }
 
+bool lcws_ws_writer_own(const struct ws_writer *w) {
+    return w->owner == w->ws->s->current;
+}
+
 static void let_go(struct ws_writer *w) {
-    if (w->ws)
-        w->ws->writer = NULL;
+    struct lcws_ws *ws = w->ws;
     w->ws = NULL;
     cws_buf_free(&w->buf);
+    if (!ws)
+        return;
+    ws->writer = NULL;
+    lcws_ws_writer_closed(ws);
 }
 
 /* A message that nobody will end must not look whole to the peer. */
@@ -291,26 +299,45 @@ static int writer_gc(lua_State *L) {
     return 0;
 }
 
+/* 1 the connection, 2 the new writer: waits until it is the only one. */
+static int opened_attempt(lua_State *L, struct lcws *s) {
+    struct lcws_ws *ws = lua_touserdata(L, 1);
+    struct ws_writer *w = lua_touserdata(L, 2);
+    if (!ws->conn || !cws_conn_open(ws->conn))
+        return lcws_ws_closed(L, ws);
+    if (ws->writer && lcws_ws_writer_own(ws->writer))
+        return lcws_ws_send_failed(L, ws, CWS_EUSAGE, "writer");
+    if (ws->writer)
+        return -1;
+    w->ws = ws;
+    w->owner = s->current;
+    ws->writer = w;
+    lua_pushvalue(L, 2);
+    return 1;
+}
+
+static void opened_arm(lua_State *L, struct lcws_wait *wait) {
+    lcws_ws_arm_behind(lua_touserdata(L, 1), wait);
+}
+
+static const struct lcws_op opened_op = {
+    .name = "writer", .attempt = opened_attempt, .arm = opened_arm};
+
 static int ws_open_writer(lua_State *L) {
     struct lcws_ws *ws = lcws_ws_check(L);
     struct ws_how how;
     lcws_ws_check_how(L, 2, ws, &how);
-    if (!ws->conn || !cws_conn_open(ws->conn))
-        return lcws_ws_closed(L, ws);
-    if (ws->writer)
-        return lcws_ws_send_failed(L, ws, CWS_EUSAGE, "writer");
+    lua_settop(L, 1);
     struct ws_writer *w = lua_newuserdatauv(L, sizeof *w, 1);
     memset(w, 0, sizeof *w);
     luaL_setmetatable(L, LCWS_WRITER);
     lua_pushvalue(L, 1);
-    lua_setiuservalue(L, -2, 1);
-    w->ws = ws;
+    lua_setiuservalue(L, 2, 1);
     w->opcode = how.opcode;
     w->text = how.opcode == CWS_OP_TEXT;
     w->flags = how.flags;
     w->timeout = how.timeout;
-    ws->writer = w;
-    return 1;
+    return lcws_perform(L, &opened_op, how.timeout);
 }
 
 static int send_frame(struct ws_writer *w, const void *data, size_t len,
