@@ -142,6 +142,10 @@ int lcws_wait(lua_State *L, struct lcws *s, const struct lcws_op *op,
  * caller ends the drive and raises "interrupted!". */
 bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more);
 
+/* The same until lcws_wake, or something else that whoever drives the loop has
+ * to look at (cws_loop_break). */
+bool lcws_turn_on(lua_State *L, struct lcws *s, bool *more);
+
 /* Whether a loop runs: also one of the program's, which then called us. */
 bool lcws_loop_runs(const struct lcws *s);
 

@@ -21,11 +21,18 @@ static bool has_work(const struct lcws *s) {
     return s->tasks || s->listeners || !cws_link_empty(&s->loop->ready);
 }
 
+/* The last task and the last listener end a drive; nobody tells of jobs. */
+static bool turn(lua_State *L, struct lcws *s, bool *more) {
+    if (s->tasks || s->listeners)
+        return lcws_turn_on(L, s, more);
+    return lcws_turn(L, s, INFINITY, more);
+}
+
 /* NULL, or what luaL_error says. */
 static const char *run(lua_State *L, struct lcws *s) {
     while (!s->stopping && has_work(s)) {
         bool more;
-        if (!lcws_turn(L, s, INFINITY, &more))
+        if (!turn(L, s, &more))
             return "interrupted!";
         if (!more && s->tasks && !s->signals && !s->stopping)
             return "deadlock: run: all tasks wait and nothing is left that "

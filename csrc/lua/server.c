@@ -98,7 +98,8 @@ static void stop_listening(struct lcws_server *server) {
     if (!server->listening)
         return;
     server->listening = false;
-    server->s->listeners--;
+    if (--server->s->listeners == 0)
+        cws_loop_break(server->s->loop); /* run() may be over */
     cws_listener_stop(server->listener);
     unanchor_unused(server);
 }

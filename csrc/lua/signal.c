@@ -213,7 +213,8 @@ static void stop_watch(struct watch *w) {
         return;
     w->active = w->due = false;
     cws_link_remove(&w->link);
-    w->s->signals--;
+    if (--w->s->signals == 0 && w->s->loop)
+        cws_loop_break(w->s->loop); /* none can end a wait any more */
     uninstall(w->number, w->unless_ignored);
 }
 

@@ -57,7 +57,8 @@ static void unanchor(lua_State *L, struct lcws_task *t) {
     lua_pop(L, 1);
     s->free_anchor = t->anchor;
     t->anchor = 0;
-    s->tasks--;
+    if (--s->tasks == 0)
+        cws_loop_break(s->loop); /* run() may be over */
 }
 
 /* Pushes the userdata of a live task. */
@@ -200,16 +201,19 @@ void lcws_task_start(struct lcws_task *t) {
 
 void lcws_wake(struct lcws_wait *w) {
     w->woken = true;
-    if (w->task && w->armed)
+    if (!w->task)
+        cws_loop_break(w->s->loop);
+    else if (w->armed)
         cws_loop_post(w->s->loop, &w->task->job);
 }
 
 void lcws_wake_now(struct lcws_wait *w) {
-    w->woken = true;
-    if (w->task && w->armed) {
-        cws_job_cancel(&w->task->job);
-        resume_waiting(w->task);
+    if (!w->task || !w->armed) {
+        lcws_wake(w);
+        return;
     }
+    cws_job_cancel(&w->task->job);
+    resume_waiting(w->task);
 }
 
 static void on_timeout(struct ev_loop *ev, ev_timer *timer, int revents) {
@@ -302,16 +306,26 @@ bool lcws_loop_runs(const struct lcws *s) {
     return s->running || s->loop->running || ev_depth(s->loop->ev) > 0;
 }
 
-bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more) {
+/* timeout negative: until cws_loop_break. */
+static bool turn(lua_State *L, struct lcws *s, double timeout, bool *more) {
     bool signals = s->signals > 0; /* one may end what nothing else would */
     s->running = L;
     if (signals)
         ev_ref(s->loop->ev);
-    *more = cws_loop_turn(s->loop, timeout);
+    *more =
+        timeout < 0 ? cws_loop_run(s->loop) : cws_loop_turn(s->loop, timeout);
     if (signals) /* even when the last one was stopped meanwhile */
         ev_unref(s->loop->ev);
     s->running = NULL;
     return !lcws_interrupted(s);
+}
+
+bool lcws_turn(lua_State *L, struct lcws *s, double timeout, bool *more) {
+    return turn(L, s, timeout, more);
+}
+
+bool lcws_turn_on(lua_State *L, struct lcws *s, bool *more) {
+    return turn(L, s, -1, more);
 }
 
 /* Turns the loop until the operation is done: the number of its results, or
@@ -322,12 +336,14 @@ static int drive(lua_State *L, struct lcws *s, const struct lcws_op *op,
     double until = lcws_clock() + timeout;
     for (;;) {
         bool more;
-        double left = isfinite(timeout) ? until - lcws_clock() : INFINITY;
+        bool bounded = isfinite(timeout);
+        double left = bounded ? until - lcws_clock() : INFINITY;
         w.timed_out = left <= 0;
         w.woken = false;
         w.armed = true;
         op->arm(L, &w);
-        bool calm = lcws_turn(L, s, left > 0 ? left : 0, &more);
+        bool calm = bounded ? lcws_turn(L, s, left > 0 ? left : 0, &more)
+                            : lcws_turn_on(L, s, &more);
         w.armed = false;
         cws_link_remove(&w.link);
         *why = "interrupted!";
@@ -339,7 +355,7 @@ static int drive(lua_State *L, struct lcws *s, const struct lcws_op *op,
         if (w.timed_out)
             return gave_up(L, op, &w);
         *why = "deadlock: %s: nothing is left that could end this wait";
-        if (!more && !w.woken && !isfinite(timeout) && s->signals == 0)
+        if (!more && !w.woken && !bounded && s->signals == 0)
             return -1;
     }
 }

@@ -110,6 +110,7 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *prepare, int revents) {
     bool ran = run_ready(loop);
     run_dirty(loop);
     loop->running = nested;
+    loop->now = 0; /* of before the sleep */
     update_idle(loop, ran);
 }
 
@@ -125,13 +126,6 @@ static double monotonic(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* After each sleep. */
-static void on_check(struct ev_loop *ev, ev_check *check, int revents) {
-    struct cws_loop *loop = check->data;
-    (void)ev, (void)revents;
-    loop->now = monotonic();
-}
-
 void cws_loop_update(struct cws_loop *loop) {
     ev_now_update(loop->ev);
     loop->now = monotonic();
@@ -140,6 +134,8 @@ void cws_loop_update(struct cws_loop *loop) {
 double cws_loop_now(struct cws_loop *loop) {
     if (!loop->running)
         cws_loop_update(loop);
+    else if (loop->now <= 0)
+        loop->now = monotonic();
     return loop->now;
 }
 
@@ -184,12 +180,7 @@ struct cws_loop *cws_loop_new(struct ev_loop *borrowed) {
     ev_prepare_init(&loop->prepare, on_prepare);
     loop->prepare.data = loop;
     ev_prepare_start(loop->ev, &loop->prepare);
-    ev_unref(loop->ev); /* they are no reason to go on */
-    ev_check_init(&loop->check, on_check);
-    ev_set_priority(&loop->check, EV_MAXPRI);
-    loop->check.data = loop;
-    ev_check_start(loop->ev, &loop->check);
-    ev_unref(loop->ev);
+    ev_unref(loop->ev); /* it is no reason to go on */
     return loop;
 }
 
@@ -204,8 +195,6 @@ void cws_loop_free(struct cws_loop *loop) {
         cws_listener_abort(cws_listener_from_link(loop->listeners.next));
     ev_ref(loop->ev);
     ev_prepare_stop(loop->ev, &loop->prepare);
-    ev_ref(loop->ev);
-    ev_check_stop(loop->ev, &loop->check);
     ev_idle_stop(loop->ev, &loop->idle);
     release(loop);
 }
@@ -216,6 +205,15 @@ static void on_timeout(struct ev_loop *ev, ev_timer *timer, int revents) {
     (void)ev, (void)timer, (void)revents;
 }
 
+/* How many watchers are left that could make something happen. */
+static int drive(struct cws_loop *loop, int flags) {
+    loop->running = loop->driven = true;
+    int active = ev_run(loop->ev, flags);
+    run_dirty(loop); /* what the callbacks corked */
+    loop->running = loop->driven = false;
+    return active;
+}
+
 bool cws_loop_turn(struct cws_loop *loop, double timeout) {
     ev_timer timer;
     bool bounded = timeout > 0 && isfinite(timeout);
@@ -224,15 +222,22 @@ bool cws_loop_turn(struct cws_loop *loop, double timeout) {
         ev_timer_init(&timer, on_timeout, timeout, 0.);
         ev_timer_start(loop->ev, &timer);
     }
-    loop->running = true;
-    int active = ev_run(loop->ev, timeout > 0 ? EVRUN_ONCE : EVRUN_NOWAIT);
-    run_dirty(loop); /* what the callbacks corked */
-    loop->running = false;
+    int active = drive(loop, timeout > 0 ? EVRUN_ONCE : EVRUN_NOWAIT);
     if (bounded && ev_is_active(&timer)) {
         ev_timer_stop(loop->ev, &timer);
         active--; /* the bound itself is no reason to go on */
     }
     return active > 0 || !cws_link_empty(&loop->ready);
+}
+
+bool cws_loop_run(struct cws_loop *loop) {
+    cws_loop_update(loop);
+    return drive(loop, 0) > 0 || !cws_link_empty(&loop->ready);
+}
+
+void cws_loop_break(struct cws_loop *loop) {
+    if (loop->driven) /* not a run of the program's own */
+        ev_break(loop->ev, EVBREAK_ONE);
 }
 
 bool cws_loop_others(const struct cws_loop *loop) {

@@ -53,7 +53,8 @@ struct cws_batch {
 struct cws_loop {
     struct ev_loop *ev;
     bool own;       /* made by cws_loop_new: destroyed with it */
-    bool running;   /* inside cws_loop_turn or a callback of `ev` */
+    bool driven;    /* inside cws_loop_turn or cws_loop_run */
+    bool running;   /* the same, or in a callback of `ev` */
     uint8_t *input; /* CWS_LOOP_INPUT bytes, lent to whoever reads now */
     struct cws_buf scratch; /* lent like `input`: compressed messages */
     struct cws_batch batch;
@@ -65,10 +66,9 @@ struct cws_loop {
     struct cws_out_node *spare; /* see outq.h */
     size_t spare_count;
     ev_prepare prepare;
-    ev_check check;
     ev_idle idle;
-    double now;    /* as of the last wake-up */
-    uint32_t turn; /* counts them */
+    double now;    /* as of the last wake-up; 0: not asked for yet */
+    uint32_t turn; /* counts sleeps */
 };
 
 /* `borrowed`: a libev loop of the program's, or NULL for a private one. NULL
@@ -84,6 +84,11 @@ void cws_loop_free(struct cws_loop *loop);
  * anything happen, without those that do not count (signals).
  */
 bool cws_loop_turn(struct cws_loop *loop, double timeout);
+
+/* Turns until cws_loop_break, or until nothing could ever happen: false. */
+bool cws_loop_run(struct cws_loop *loop);
+/* Whoever drives the loop has something to look at: this turn is the last. */
+void cws_loop_break(struct cws_loop *loop);
 
 /* Runs at the next turn; nothing when it waits already. */
 void cws_loop_post(struct cws_loop *loop, struct cws_job *job);
