@@ -142,4 +142,30 @@ describe("compression:", function()
       end, setting)
     end)
   end
+
+  -- Another connection is ready, so that the batch ends after 64 KiB with output
+  -- that zlib holds back; the end of the stream lies behind.
+  net.it("the end of the stream waits for what zlib holds back", function()
+    local setting = options(true)
+    setting.server.max_ratio = math.huge
+    net.pair(function(client, peer)
+      net.pair(function(busy)
+        local text = ("\0"):rep(65536)
+        local size = 0
+        local reading = cws.spawn(function()
+          local reader = assert(peer:reader())
+          for part in function() return reader:read() end do
+            size = size + #part
+          end
+        end)
+        cws.sleep(0)
+        busy:send("busy")
+        busy:flush()
+        client:send(text, "binary")
+        client:terminate()
+        assert.is_true(reading:join(5))
+        assert.equal(#text, size)
+      end)
+    end, setting)
+  end)
 end)
