@@ -2,7 +2,9 @@
 # What a reviewer should not have to look for. Says each thing that is wrong,
 # and fails when there was one.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
+sh tools/needs.sh check build lint || exit
+mkdir -p build
 failed=0
 
 report() { # report TITLE TEXT: TEXT is empty when all is well
