@@ -189,3 +189,31 @@ describe("the queue", function()
     assert.same({ "closed", 1006 }, { kind, code })
   end)
 end)
+
+describe("the main program", function()
+  net.guard()
+
+  it("waits for its turn to send like everybody, and gets it", function()
+    raw.pair("server", function(ws, peer)
+      assert(ws:send(big))
+      local order, tasks = {}, {}
+      for i = 1, 2 do
+        tasks[i] = cws.spawn(function()
+          for _ = 1, 30 do assert(ws:send("task " .. i .. (" "):rep(2000))) end
+        end)
+      end
+      local reader = cws.spawn(function()
+        cws.sleep(0.02)
+        assert(peer:frame())
+        for i = 1, 61 do order[i] = peer:frame().data:match("%w+") end
+      end)
+      cws.sleep(0) -- the tasks wait
+      assert(ws:send("main"))
+      reader:join()
+      local at
+      for i, name in ipairs(order) do at = name == "main" and i or at end
+      assert.is_true(at <= 5, "message " .. at)
+      for _, task in ipairs(tasks) do task:join() end
+    end, { send_buffer = 1 })
+  end)
+end)

@@ -344,16 +344,20 @@ static void on_readable(struct cws_conn *conn, void *user) {
         lcws_wake_now(first(&ws->receivers));
 }
 
-/* First come, first served; the resumed sender may drop the connection. */
+/* First come, first served; the resumed sender may drop the connection. The
+ * main program goes on after this turn of the loop: its turn to send stays. */
 static void on_writable(struct cws_conn *conn, void *user) {
     struct lcws_ws *ws = user;
     while (!cws_link_empty(&ws->senders) &&
            (lcws_ws_ended(ws) || cws_conn_can_send(conn))) {
         struct lcws_wait *wait = first(&ws->senders);
+        bool main = !wait->task;
         ws->turn = true;
         lcws_wake_now(wait);
         if (cws_conn_user(conn) != ws) /* collected meanwhile */
             return;
+        if (main)
+            break;
         ws->turn = false;
     }
     if (!cws_link_empty(&ws->senders))

@@ -328,6 +328,27 @@ bool lcws_turn_on(lua_State *L, struct lcws *s, bool *more) {
     return turn(L, s, -1, more);
 }
 
+/* Turns the loop until the wait is over: woken, or timed out. False with *why
+ * for luaL_error. It keeps its place in the queue meanwhile. */
+static bool turn_until_woken(lua_State *L, struct lcws_wait *w, double until,
+                             const char **why) {
+    struct lcws *s = w->s;
+    bool bounded = isfinite(until), more, calm;
+    while (!w->woken && !w->timed_out) {
+        double left = bounded ? until - lcws_clock() : INFINITY;
+        w->timed_out = left <= 0;
+        calm = bounded ? lcws_turn(L, s, left > 0 ? left : 0, &more)
+                       : lcws_turn_on(L, s, &more);
+        *why = "interrupted!";
+        if (!calm)
+            return false;
+        *why = "deadlock: %s: nothing is left that could end this wait";
+        if (!more && !w->woken && !bounded && s->signals == 0)
+            return false;
+    }
+    return true;
+}
+
 /* Turns the loop until the operation is done: the number of its results, or
  * -1 with *why for luaL_error. */
 static int drive(lua_State *L, struct lcws *s, const struct lcws_op *op,
@@ -335,28 +356,19 @@ static int drive(lua_State *L, struct lcws *s, const struct lcws_op *op,
     struct lcws_wait w = {.s = s};
     double until = lcws_clock() + timeout;
     for (;;) {
-        bool more;
-        bool bounded = isfinite(timeout);
-        double left = bounded ? until - lcws_clock() : INFINITY;
-        w.timed_out = left <= 0;
         w.woken = false;
         w.armed = true;
         op->arm(L, &w);
-        bool calm = bounded ? lcws_turn(L, s, left > 0 ? left : 0, &more)
-                            : lcws_turn_on(L, s, &more);
+        bool over = turn_until_woken(L, &w, until, why);
         w.armed = false;
         cws_link_remove(&w.link);
-        *why = "interrupted!";
-        if (!calm)
+        if (!over)
             return -1;
         int n = op->attempt(L, s);
         if (n >= 0)
             return n;
         if (w.timed_out)
             return gave_up(L, op, &w);
-        *why = "deadlock: %s: nothing is left that could end this wait";
-        if (!more && !w.woken && !bounded && s->signals == 0)
-            return -1;
     }
 }
 
