@@ -499,6 +499,20 @@ describe("who has work all the time leaves others their turn:", function()
     assert.is_true(worst < 0.1 * net.slow, worst)
   end)
 
+  for size, what in pairs({ [0] = "empty messages", [20] = "short messages", [100000] = "long messages" }) do
+    net.it("a task that sends " .. what .. " without end to a peer that has gone", function()
+      raw.pair("server", function(ws, peer)
+        peer:reset()
+        local start, kind = cws.now(), nil
+        repeat
+          kind = select(3, ws:send(("x"):rep(size)))
+          assert(cws.now() - start < 1 * net.slow, "nobody else has a turn")
+        until kind
+        assert.equal("closed", kind)
+      end)
+    end)
+  end
+
   net.it("peers that send tiny messages and pings as fast as they can, B149, B253", function()
     local server, url = net.serve({ ["/"] = function(req)
       local ws = assert(req:upgrade())

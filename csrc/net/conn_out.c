@@ -280,7 +280,7 @@ static int send_frame(struct cws_conn *c, uint8_t opcode, int flags,
         return send_failed(c, err);
     if (fin)
         c->messages_sent++;
-    count_burst(c, len);
+    count_burst(c, (size_t)n + len);
     c->active = cws_loop_now(c->loop);
     cws_conn_mark_dirty(c);
     return 0;

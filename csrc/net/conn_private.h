@@ -62,7 +62,7 @@ struct cws_conn {
     uint32_t ping_id; /* payload of our newest keepalive ping */
     uint32_t drained; /* bytes thrown away in FLUSHING and DRAINING */
     uint32_t turn;    /* the loop's, of `burst` */
-    size_t burst;     /* payload bytes that were sent in that turn */
+    size_t burst;     /* bytes that were sent in that turn */
     union cws_address remote;
     uint8_t phase;
     bool released : 1;
