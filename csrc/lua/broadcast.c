@@ -30,6 +30,7 @@ static int push_prepared(lua_State *L, int arg, const char *what) {
         return lcws_fail(L, CWS_EUSAGE, 0,
                          "%s: text is not valid UTF-8 (send it as \"binary\")",
                          what);
+    (void)lcws_get(L); /* no __gc comes any more when that has been closed */
     struct prepared *prepared = lua_newuserdatauv(L, sizeof *prepared, 0);
     prepared->p = NULL;
     luaL_setmetatable(L, LCWS_PREPARED);

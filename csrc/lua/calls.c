@@ -253,15 +253,15 @@ static int set_handler(lua_State *L, const char *name) {
     if (!lua_isnoneornil(L, 2))
         luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_settop(L, 2);
+    if (!ws->conn) /* collected: nobody would free what is made now */
+        return 0;
     make_calls(L, ws);
     get_handlers(L);
     lua_pushvalue(L, 2);
     lua_setfield(L, -2, name);
-    if (ws->conn) {
-        cws_conn_watch(ws->conn, has(L, "on_ping"), has(L, "on_pong"));
-        if (has(L, "on_close") && cws_conn_ending(ws->conn, NULL))
-            lcws_ws_note_end(ws);
-    }
+    cws_conn_watch(ws->conn, has(L, "on_ping"), has(L, "on_pong"));
+    if (has(L, "on_close") && cws_conn_ending(ws->conn, NULL))
+        lcws_ws_note_end(ws);
     return 0;
 }
 

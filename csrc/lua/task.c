@@ -199,8 +199,11 @@ void lcws_task_start(struct lcws_task *t) {
     run_task(&t->job);
 }
 
+/* A finalizer may come when the loop has gone. */
 void lcws_wake(struct lcws_wait *w) {
     w->woken = true;
+    if (!w->s->loop)
+        return;
     if (!w->task)
         cws_loop_break(w->s->loop);
     else if (w->armed)

@@ -1,0 +1,838 @@
+-- Who frees what, and when: objects that nobody holds, Lua states that end at
+-- bad moments, coroutines that die while they wait, and many cycles of it all.
+local core = require("cws.core")
+local cws = require("cws")
+local net = require("spec.support.net")
+local process = require("spec.support.process")
+local raw = require("spec.support.raw")
+local session = require("spec.support.session")
+
+local function collect()
+  collectgarbage()
+  collectgarbage()
+end
+
+local function echo(req)
+  local ws = assert(req:upgrade())
+  for message, kind in ws:each() do
+    ws:send(message, kind)
+  end
+end
+
+-- Open descriptors of this process.
+local function count_fds()
+  local count = 0
+  for fd = 0, 2047 do
+    local file = io.open("/proc/self/fdinfo/" .. fd)
+    if file then
+      count = count + 1
+      file:close()
+    end
+  end
+  return count
+end
+
+-- Entries of the registry, where an anchor that is forgotten stays.
+local function count_anchors()
+  local count = 0
+  for _ in pairs(debug.getregistry()) do count = count + 1 end
+  return count
+end
+
+-- Resident memory in KiB.
+local function resident()
+  local file = assert(io.open("/proc/self/status"))
+  local size = tonumber(file:read("a"):match("VmRSS:%s*(%d+) kB"))
+  file:close()
+  return size
+end
+
+-- Lets the loop turn until is_true().
+local function wait_until(is_true, what)
+  local until_ = cws.now() + 5 * net.slow
+  while not is_true() do
+    assert(cws.now() < until_, what)
+    cws.sleep(0.002)
+  end
+end
+
+describe("a client that nobody holds, B229", function()
+  net.guard()
+
+  net.it("is closed with 1001, and its descriptor freed", function()
+    local listener = raw.listen()
+    local task = cws.spawn(function() return (assert(cws.connect(listener.url))) end)
+    local peer = listener:accept()
+    peer:answer()
+    local before = core.counts()
+    wait_until(function() return not tostring(task):find("waiting") end, "the client is not open")
+    task = nil -- luacheck: ignore
+    wait_until(function()
+      collect()
+      return peer:peek() ~= ""
+    end, "no close frame")
+    local close = peer:frame()
+    assert.same({ 8, 1001, "" }, { close.opcode, close.code, close.reason })
+    peer:send_close(1001)
+    assert.same({ "", "eof" }, { (function()
+      peer:shutdown()
+      return peer:rest()
+    end)() })
+    assert.is_true(core.counts() < before + 1)
+    listener:close()
+    peer:close()
+  end)
+
+  net.it("sends what it had queued first", function()
+    local listener = raw.listen(nil, { receive = 4096 })
+    local size = 1 << 20
+    cws.spawn(function()
+      local ws = assert(cws.connect(listener.url, { send_buffer = 4 << 20 }))
+      ws:send(("x"):rep(size))
+    end)
+    local peer = listener:accept()
+    peer:answer()
+    cws.sleep(0.02)
+    collect()
+    local frame = peer:frame()
+    assert.equal(size, #frame.data)
+    assert.equal(1001, peer:frame().code)
+    peer:close()
+    listener:close()
+  end)
+
+  net.it("is given up after close_timeout when the peer does not answer", function()
+    local listener = raw.listen()
+    cws.spawn(function() assert(cws.connect(listener.url, { close_timeout = 0.05 })) end)
+    local peer = listener:accept()
+    peer:answer()
+    cws.sleep(0.01)
+    collect()
+    assert.equal(1001, peer:frame().code)
+    assert.same({ "", "eof" }, { peer:rest() })
+    peer:close()
+    listener:close()
+  end)
+
+  net.it("many of them: no descriptor stays", function()
+    local server, url = net.serve({ ["/"] = echo })
+    local fds, live = count_fds(), core.counts()
+    for _ = 1, 200 do
+      local ws = assert(cws.connect(url .. "/"))
+      ws:send("x")
+    end
+    wait_until(function()
+      collect()
+      return core.counts() == live
+    end, "connections stay")
+    assert.equal(fds, count_fds())
+    server:stop(0)
+  end)
+
+  net.it("stays while a task waits for it, or a callback's function holds it", function()
+    local server, url = net.serve({ ["/"] = function(req)
+      local ws = assert(req:upgrade())
+      ws:receive()
+      ws:send("late")
+      ws:receive()
+    end })
+    local ws = assert(cws.connect(url .. "/"))
+    local task = cws.spawn(function(own) return own:receive() end, ws)
+    local weak = setmetatable({ ws }, { __mode = "v" })
+    cws.sleep(0)
+    ws:send("go")
+    ws = nil -- luacheck: ignore
+    collect()
+    assert.same({ true, "late", "text" }, { task:join() })
+    task = nil -- luacheck: ignore
+    collect()
+    assert.is_nil(weak[1])
+    server:stop(0)
+  end)
+
+  net.it("a connect that is given up leaves nothing", function()
+    local listener = raw.listen()
+    local live, fds = core.counts(), count_fds()
+    for _ = 1, 20 do
+      local task = cws.spawn(cws.connect, listener.url)
+      cws.sleep(0)
+      task:cancel()
+      task:join()
+    end
+    collect()
+    wait_until(function() return core.counts() == live end, "dials stay")
+    assert.equal(fds, count_fds())
+    listener:close()
+  end)
+end)
+
+describe("a server's connection", function()
+  net.guard()
+
+  net.it("stays while its handler runs, and goes with it", function()
+    local weak, go = setmetatable({}, { __mode = "v" }), cws.channel()
+    local server, url = net.serve({ ["/"] = function(req, res)
+      weak[1], weak[2], weak[3] = req, res, assert(req:upgrade())
+      go:receive() -- nothing but its coroutine has them
+    end })
+    local ws = assert(cws.connect(url .. "/"))
+    for _ = 1, 3 do collect() end
+    ws:send("still open")
+    assert.is_true(weak[3]:is_open())
+    assert.equal("still open", weak[3]:receive(5))
+    go:close()
+    assert.same({ nil, "closed", 1000 }, { (ws:receive()), select(3, ws:receive()) })
+    wait_until(function()
+      collect()
+      return next(weak) == nil
+    end, "something holds them")
+    server:stop(0)
+  end)
+
+  net.it("that its own functions hold is collected all the same", function()
+    local weak = setmetatable({}, { __mode = "v" })
+    local server, url = net.serve({ ["/"] = function(req)
+      local ws = assert(req:upgrade())
+      weak[1] = ws
+      local function closed() return ws, req end
+      ws:on_close(closed)
+      ws:on_ping(closed)
+      for _ in ws:each() do end
+    end })
+    local ws = assert(cws.connect(url .. "/"))
+    ws:close()
+    wait_until(function()
+      collect()
+      return weak[1] == nil
+    end, "it holds itself")
+    server:stop(0)
+  end)
+
+  net.it("closed, dropped and collected by its own handler, B233", function()
+    local server, url = net.serve({ ["/"] = function(req)
+      local ws = assert(req:upgrade())
+      ws:receive()
+      ws:terminate()
+      ws, req = nil, nil -- luacheck: ignore
+      for _ = 1, 3 do collect() end
+    end })
+    local peer = raw.upgrade(url)
+    peer:send(session.frame("server", "text", "a"):rep(100))
+    peer:rest()
+    peer:close()
+    server:stop(0)
+  end)
+
+  net.it("that another handler ends in the same turn gets nothing more, B234", function()
+    local all, got, ends = {}, {}, 0
+    local server, url = net.serve({ ["/"] = function(req)
+      local ws = assert(req:upgrade())
+      local own = #all + 1
+      all[own] = ws
+      ws:on_close(function() ends = ends + 1 end)
+      for _ in ws:each() do
+        if not got.first then
+          got.first = own
+          all[3 - own]:terminate()
+        else
+          got[#got + 1] = own
+        end
+      end
+    end })
+    local one, two = raw.upgrade(url), raw.upgrade(url)
+    wait_until(function() return #all == 2 end, "not open")
+    one:send_frame("text", "x") -- both are readable in one turn
+    two:send_frame("text", "x")
+    wait_until(function() return ends == 1 end, "on_close is not told")
+    cws.sleep(0.02)
+    assert.same({ first = got.first }, got)
+    one:close()
+    two:close()
+    wait_until(function() return ends == 2 end, "on_close is not told")
+    server:stop(1)
+  end)
+
+  net.it("a message that was sent and dropped arrives whole, B243", function()
+    local server, url = net.serve({ ["/"] = function(req)
+      local ws = assert(req:upgrade({ send_buffer = 8 << 20 }))
+      for i = 1, 20 do
+        ws:send(string.char(64 + i):rep(100000), "binary")
+        collect()
+      end
+      ws:receive()
+    end })
+    local peer = raw.upgrade(url, { buffers = { receive = 4096 } })
+    cws.sleep(0.05)
+    for i = 1, 20 do
+      assert.is_true(peer:frame().data == string.char(64 + i):rep(100000))
+    end
+    peer:close()
+    server:stop(0)
+  end)
+end)
+
+describe("a coroutine that dies while it waits, B226", function()
+  net.guard()
+
+  -- A task that waits in fn(), and its coroutine.
+  local function waiting(fn)
+    local co
+    local task = cws.spawn(function()
+      co = coroutine.running()
+      fn()
+    end)
+    cws.sleep(0)
+    assert.equal("suspended", coroutine.status(co))
+    return co, task
+  end
+
+  net.it("closed by the program: what arrives then is kept", function()
+    local lines = net.log()
+    net.pair(function(client, peer)
+      local closed
+      local co, task = waiting(function()
+        local _ <close> = setmetatable({}, { __close = function() closed = true end })
+        client:receive()
+      end)
+      assert.is_true(coroutine.close(co))
+      assert.is_true(closed)
+      peer:send("one")
+      peer:send("two")
+      local _, message, kind = task:join(5)
+      assert.same({ "task: the coroutine was closed or resumed by the program", "internal" }, {
+        message:match("^[^\n]*"), kind,
+      })
+      assert.equal("one", client:receive(5))
+      assert.equal("two", client:receive(5))
+      assert.equal(1, #lines)
+    end)
+  end)
+
+  net.it("resumed by the program: it fails, and what arrives then is kept", function()
+    local lines = net.log()
+    net.pair(function(client, peer)
+      local message
+      local co, task = waiting(function() message = select(2, pcall(client.receive, client)) end)
+      assert.is_true(coroutine.resume(co))
+      assert.matches("cannot wait here: this coroutine was resumed by the program while it waited in cws", message)
+      peer:send("one")
+      task:join(5)
+      assert.equal("one", client:receive(5))
+      assert.equal(1, #lines)
+    end)
+  end)
+
+  net.it("in any other wait: nothing else suffers", function()
+    net.log()
+    local server, url = net.serve({ ["/"] = echo })
+    local ch, other = cws.channel(), cws.spawn(cws.sleep, 0.05)
+    local never = raw.listen()
+    for _, fn in ipairs({
+      function() ch:receive() end,
+      function() ch:send("lost") end,
+      function() cws.select({ ch, timeout = 10 }) end,
+      function() cws.sleep(0.02) end,
+      function() other:join() end,
+      function() cws.connect(never.url) end,
+      function() coroutine.yield() end,
+      function() server:stop(0.02) end,
+    }) do
+      local co = waiting(fn)
+      assert.is_true(coroutine.close(co))
+      collect()
+    end
+    local getter = cws.spawn(function() return ch:receive(5) end)
+    ch:send("for the living")
+    assert.same({ true, "for the living" }, { getter:join() })
+    assert.is_true(other:join())
+    assert.same({ nil, "refused" }, { raw.connect(url) }) -- stop had got so far
+    never:close()
+  end)
+
+  net.it("a handler's: its connection is closed when the end is seen", function()
+    net.log()
+    local co
+    local server, url = net.serve({ ["/"] = function(req)
+      local ws = assert(req:upgrade())
+      co = coroutine.running()
+      ws:receive()
+    end })
+    local ws = assert(cws.connect(url .. "/"))
+    wait_until(function() return co and coroutine.status(co) == "suspended" end, "not waiting")
+    coroutine.close(co)
+    ws:send("wakes it")
+    assert.same({ nil, "closed", 1011 }, { (ws:receive()), select(3, ws:receive()) })
+    server:stop(0)
+  end)
+
+  net.it("of a thousand that wait, every second one", function()
+    net.log()
+    local ch, got, all = cws.channel(), 0, {}
+    for i = 1, 1000 do
+      cws.spawn(function()
+        all[i] = coroutine.running()
+        if ch:receive() then got = got + 1 end
+      end)
+    end
+    cws.sleep(0)
+    for i = 1, 1000, 2 do coroutine.close(all[i]) end
+    all = nil -- luacheck: ignore
+    collect()
+    for i = 1, 500 do ch:send(i) end
+    cws.sleep(0)
+    assert.equal(500, got)
+  end)
+end)
+
+describe("a <close> variable", function()
+  net.guard()
+
+  for _, case in ipairs({
+    { "at the end of its block: 1000", 1000, function(ws) local _ <close> = ws end },
+    { "left by an error: 1011", 1011, function(ws)
+      pcall(function()
+        local _ <close> = ws
+        error("x")
+      end)
+    end },
+    { "left by a return and a goto: 1000", 1000, function(ws)
+      for _ = 1, 2 do
+        local _ <close> = ws
+        goto continue
+        ::continue::
+      end
+    end },
+    { "of a coroutine that is closed: 1000", 1000, function(ws)
+      local co = coroutine.create(function()
+        local _ <close> = ws
+        coroutine.yield()
+      end)
+      coroutine.resume(co)
+      coroutine.close(co)
+    end },
+  }) do
+    net.it("of a connection, " .. case[1], function()
+      net.pair(function(client, peer)
+        case[3](client)
+        assert.equal(case[2], select(4, peer:receive(5)))
+      end)
+    end)
+  end
+
+  net.it("of one that has ended already does nothing", function()
+    net.pair(function(client, peer)
+      client:close(3001)
+      do local _ <close> = client end
+      assert.equal(3001, select(4, peer:receive(5)))
+    end)
+  end)
+end)
+
+describe("a finalizer called by hand, twice, B230", function()
+  net.guard()
+
+  local function finalize(object)
+    local gc = debug.getmetatable(object).__gc
+    gc(object)
+    gc(object)
+  end
+
+  net.it("a connection's: it is closed", function()
+    local server, url = net.serve({ ["/"] = echo })
+    local ws = assert(cws.connect(url .. "/"))
+    ws:on_close(function() end)
+    finalize(ws)
+    for name, call in pairs({
+      receive = function() return ws:receive() end, send = function() return ws:send("x") end,
+      ping = function() return ws:ping() end, pong = function() return ws:pong() end,
+      close = function() return ws:close() end, flush = function() return ws:flush() end,
+      reader = function() return ws:reader() end, writer = function() return ws:writer() end,
+    }) do
+      assert.same({ nil, "closed" }, { (call()), select(3, call()) }, name)
+    end
+    assert.is_true(ws:terminate())
+    assert.is_false(ws:is_open())
+    assert.matches("^cws%.ws: .*closed", tostring(ws))
+    ws:on_close(function() end)
+    for _, name in ipairs({
+      "close_code", "close_reason", "close_clean", "protocol", "local_address", "remote_address", "tls_info", "stats",
+    }) do
+      assert.is_true((pcall(ws[name], ws)), name)
+    end
+    assert.equal(0, cws.broadcast({ ws }, "x"))
+    server:stop(1)
+  end)
+
+  net.it("a server's: it does not listen any more", function()
+    local server, url = net.serve({ ["/"] = echo })
+    local ws = assert(cws.connect(url .. "/"))
+    finalize(server.core)
+    assert.same({ nil, "refused" }, { raw.connect(url) })
+    ws:send("open connections go on")
+    assert.equal("open connections go on", ws:receive())
+    assert.equal("", server:address())
+    assert.is_true(server:stop(0.1))
+    ws:terminate()
+  end)
+
+  net.it("a prepared message's: it cannot be sent any more", function()
+    net.pair(function(client)
+      local prepared = cws.prepare("x")
+      finalize(prepared)
+      assert.is_false((pcall(client.send, client, prepared)))
+    end)
+  end)
+
+  net.it("a signal's watch, a waiter's, a writer's", function()
+    local watch = core.watch_signal("USR1", function() end)
+    finalize(watch)
+    watch:stop()
+    local waiter = core.waiter()
+    finalize(waiter)
+    waiter:wake()
+    net.pair(function(client, peer)
+      local writer = client:writer()
+      writer:write("x")
+      local gc = debug.getmetatable(writer).__gc
+      if gc then
+        gc(writer)
+        gc(writer)
+      end
+      assert.is_nil((writer:write("y")))
+      assert.is_nil((peer:receive(5)))
+    end)
+  end)
+end)
+
+describe("a Lua state that ends, B231:", function()
+  net.guard()
+  process.guard()
+
+  local prelude = [[
+    local cws = require("cws")
+    io.stdout:setvbuf("no")
+    local arrived = cws.channel(10000)
+    local hold = function(req)
+      local ws = assert(req:upgrade())
+      arrived:send(ws)
+      for message in ws:each() do ws:send(message) end
+    end
+    local function listen(fn)
+      local server = assert(cws.listen("127.0.0.1:0"))
+      server:handle("/", fn or hold)
+      return "ws://" .. server:address() .. "/", server
+    end
+    local function serve(fn) return (listen(fn)) end
+    local function exit()
+      print("exits")
+      os.exit(true, true)
+    end
+  ]]
+
+  -- The code ends by itself or calls exit(); what the sanitizer finds is on
+  -- stderr, and in the status.
+  local function ends(code, status, err)
+    local p = process.start({ process.lua, "-e", prelude .. code })
+    assert.equal(status or 0, p:wait(30), p:err())
+    assert.equal(err or "", p:err())
+    return p:out()
+  end
+
+  net.it("with a thousand open connections", function()
+    ends([[
+      local url = serve()
+      clients = {}
+      for i = 1, 1000 do
+        clients[i] = assert(cws.connect(url))
+        assert(arrived:receive())
+        if i % 10 == 0 then clients[i]:send(("x"):rep(10000)) end
+      end
+    ]])
+  end, 60)
+
+  net.it("tells its peers 1001", function()
+    local listener = raw.listen()
+    local p = process.start({ process.lua, "-e", prelude .. ("ws = assert(cws.connect(%q))"):format(listener.url) })
+    local peer = listener:accept()
+    peer:answer()
+    assert.equal(1001, peer:frame().code)
+    assert.equal("eof", (select(2, peer:rest())))
+    assert.equal(0, p:wait())
+    peer:close()
+    listener:close()
+  end)
+
+  for name, code in pairs({
+    ["before anything is done"] = "exit()",
+    ["before listening, with tasks"] = "cws.spawn(function() cws.sleep(1) end) cws.ticker(1) exit()",
+    ["in a task"] = "cws.run(function() cws.sleep(0.001) exit() end)",
+    ["in a handler that has not upgraded"] = "cws.connect(serve(function() exit() end))",
+    ["in a handler that has written"] = "cws.connect(serve(function(_, res) res:write('x') exit() end))",
+    ["in a handler that has upgraded"] = [[
+      local ws = assert(cws.connect(serve(function(req)
+        local ws = assert(req:upgrade())
+        ws:receive()
+        ws:send("corked")
+        exit()
+      end)))
+      ws:send("x")
+      ws:receive()
+    ]],
+    ["in a handler inside a batch"] = [[
+      local ws = assert(cws.connect(serve(function(req)
+        local ws = assert(req:upgrade())
+        for i = 1, 5 do ws:receive() end
+        exit()
+      end)))
+      cws.spawn(function() for i = 1, 20 do ws:send("message " .. i) end end)
+      ws:receive()
+    ]],
+    ["in a function of upgrade's options"] = [[
+      cws.connect(serve(function(req) req:upgrade({ origins = function() exit() end }) end))
+    ]],
+    ["in on_close"] = [[
+      local ws = assert(cws.connect(serve()))
+      ws:on_close(exit)
+      ws:close()
+      cws.sleep(5)
+    ]],
+    ["in on_pong"] = [[
+      local ws = assert(cws.connect(serve()))
+      ws:on_pong(exit)
+      ws:ping()
+      cws.sleep(5)
+    ]],
+    ["in the log"] = [[
+      cws.log = exit
+      cws.connect(serve(function() error("x") end))
+      cws.sleep(5)
+    ]],
+    ["in a finalizer"] = [[
+      local ws = assert(cws.connect(serve()))
+      cws.spawn(function() setmetatable({}, { __gc = exit }) collectgarbage() collectgarbage() end)
+      ws:receive()
+    ]],
+    ["in a <close> variable of a handler that raises"] = [[
+      cws.log = function() end
+      cws.connect(serve(function(req)
+        local x <close> = setmetatable({}, { __close = exit })
+        local ws <close> = req:upgrade()
+        error("x")
+      end)):receive()
+    ]],
+    ["in a writer's message and a reader's"] = [[
+      local ws = assert(cws.connect(serve(function(req)
+        local ws = assert(req:upgrade())
+        local writer <close> = ws:writer()
+        writer:write(("x"):rep(100000))
+        local reader = ws:reader()
+        reader:read(1)
+        exit()
+      end)))
+      ws:send("message")
+      ws:receive()
+    ]],
+    ["in a task while others wait for everything"] = [[
+      local url, server = listen()
+      local ch = cws.channel()
+      local never = assert(cws.connect(url))
+      cws.spawn(function() never:receive(100) end)
+      cws.spawn(function() ch:receive() end)
+      cws.spawn(function() cws.select({ ch, cws.after(100), cws.signal("USR1") }) end)
+      cws.spawn(cws.connect, "ws://localhost:1/")
+      cws.spawn(cws.connect, "ws://192.0.2.1:81/")
+      cws.spawn(cws.sleep, 100)
+      cws.spawn(function() cws.spawn(cws.sleep, 100):join() end)
+      cws.spawn(function() server:serve() end)
+      cws.spawn(function() while never:send(("x"):rep(100000)) do end end)
+      cws.run(function() cws.sleep(0.02) exit() end)
+    ]],
+    ["in a task that has closed its server"] = [[
+      local url, server = listen()
+      local ws = assert(cws.connect(url))
+      cws.run(function() cws.spawn(server.stop, server) cws.sleep(0) exit() end)
+    ]],
+  }) do
+    net.it("os.exit(true, true) " .. name, function()
+      assert.equal("exits\n", ends(code))
+    end, 30)
+  end
+
+  net.it("an error that nobody catches, in the middle of it all", function()
+    local p = process.start({ process.lua, "-e", prelude .. [[
+      local ws = assert(cws.connect(serve()))
+      kept = { arrived:receive(), cws.ticker(0.001) }
+      cws.spawn(function() ws:receive() end)
+      cws.sleep(0.01)
+      error("the end")
+    ]] })
+    assert.equal(1, p:wait(30), p:err())
+    assert.matches("^[^\n]*the end\nstack traceback:", p:err())
+    assert.not_matches("Sanitizer", p:err())
+  end)
+
+  net.it("objects that are used by finalizers of the program while it ends", function()
+    local out = ends([[
+      local url, server = listen()
+      local ws = assert(cws.connect(url))
+      local ch, ticker, task = cws.channel(1), cws.ticker(1), cws.spawn(cws.sleep, 100)
+      -- made before cws's own state would run after it: here it runs before
+      at_the_end = setmetatable({}, { __gc = function()
+        for name, call in pairs({
+          send = function() ws:send("x") end, terminate = function() ws:terminate() end,
+          text = function() return tostring(ws) .. tostring(server) .. tostring(task) .. tostring(ch) end,
+          offer = function() ch:send(1) end, stop = function() ticker:stop() end, cancel = function() task:cancel() end,
+          spawn = function() cws.spawn(function() end) end, now = cws.now, broadcast = function() cws.broadcast({ ws }, "x") end,
+          versions = cws.versions,
+        }) do
+          print(name, pcall(call))
+        end
+      end })
+    ]])
+    assert.not_matches("false", out)
+  end)
+
+  net.it("finalizers that run when cws is gone", function()
+    local status, out, err = process.run({ process.lua, "-e", [[
+      local late = setmetatable({}, { __gc = function(self)
+        for name, call in pairs(self) do print(name, (pcall(call))) end
+      end })
+      local cws = require("cws")
+      local server = assert(cws.listen("127.0.0.1:0"))
+      local task, ticker, usr = cws.spawn(cws.sleep, 100), cws.ticker(1), cws.signal("USR1")
+      local ch, ws = cws.channel(1), nil
+      local waits, closes = cws.channel(), cws.channel()
+      cws.spawn(waits.receive, waits)
+      cws.spawn(closes.receive, closes)
+      server:handle("/", function(req) assert(req:upgrade()):receive() end)
+      ws = assert(cws.connect("ws://" .. server:address() .. "/"))
+      late.send = function() return ws:send("x") end
+      late.receive = function() return ws:receive() end
+      late.close = function() return ws:close() end
+      late.terminate = function() return ws:terminate() end
+      late.text = function() return tostring(ws), tostring(server), tostring(task), tostring(ticker) end
+      late.listen = function() return cws.listen("127.0.0.1:0") end
+      late.connect = function() return cws.connect("ws://127.0.0.1:1/") end
+      late.spawn = function() return cws.spawn(print) end
+      late.cancel = function() return task:cancel() end
+      late.join = function() return task:join(0) end
+      late.stop = function() return server:stop(0) end
+      late.ticker = function() return ticker:stop() end
+      late.usr = function() return usr:stop() end
+      late.signal = function() return cws.signal("USR2") end
+      late.channel = function() return ch:send(1), ch:receive() end
+      late.wakes = function() return waits:send(1), closes:close() end
+      late.select = function() return cws.select({ ch, timeout = 0.1 }) end
+      late.run = function() return cws.run() end
+      late.step = function() return cws.step() end
+      late.stop_all = function() return cws.stop() end
+      late.prepare = function() return ws:send(cws.prepare("x")) end
+      late.address = function() return server:address(), ws:remote_address(), ws:local_address() end
+      late.on_close = function() return ws:on_close(print) end
+      late.writer = function() return ws:writer() end
+      late.stats = function() return ws:stats() end
+    ]] })
+    assert.same({ 0, "" }, { status, err })
+    assert.equal(25, select(2, out:gsub("\n", "")))
+  end)
+end)
+
+describe("many cycles", function()
+  net.guard()
+
+  -- What is left after `times` of fn(i): fds, anchors, KiB of Lua, KiB of all.
+  local function measure(fn, times, live, tasks)
+    for i = 1, times do fn(i) end
+    wait_until(function()
+      collect()
+      local now_live, now_tasks = core.counts()
+      return now_live <= live and now_tasks <= tasks
+    end, "something stays open")
+    return { fds = count_fds(), anchors = count_anchors(), lua = collectgarbage("count"), all = resident() }
+  end
+
+  local function grows_not(fn, times)
+    local live, tasks = core.counts()
+    measure(fn, times // 20, live, tasks)
+    local before = measure(fn, times // 20, live, tasks)
+    local after = measure(fn, times, live, tasks)
+    assert.equal(before.fds, after.fds)
+    assert.is_true(after.anchors <= before.anchors + 4, "registry: " .. after.anchors - before.anchors)
+    assert.is_true(after.lua - before.lua < 64, "Lua: " .. after.lua - before.lua .. " KiB")
+    if net.slow == 1 then -- a sanitizer keeps what was freed
+      assert.is_true(after.all - before.all < 512, "resident: " .. after.all - before.all .. " KiB")
+    end
+  end
+
+  net.it("20,000 times connect, echo and close, B255", function()
+    local server, url = net.serve({ ["/"] = echo })
+    local parallel = 20
+    grows_not(function()
+      local tasks = {}
+      for i = 1, parallel do
+        tasks[i] = cws.spawn(function()
+          local ws = assert(cws.connect(url .. "/"))
+          ws:send("message")
+          assert(ws:receive() == "message")
+          if i % 5 == 0 then
+            ws:terminate()
+          elseif i % 5 == 1 then
+            return -- dropped
+          else
+            ws:close()
+          end
+        end)
+      end
+      for _, task in ipairs(tasks) do
+        assert(task:join())
+      end
+    end, 20000 // parallel // net.slow)
+    server:stop(1)
+  end, 60)
+
+  net.it("requests, refused upgrades, handlers that raise", function()
+    cws.log = function() end -- the guard puts it back
+    local server, url = net.serve({
+      ["/"] = function(_, res) res:write("x") end,
+      ["/raise"] = function() error("x") end,
+      ["/ws"] = function(req)
+        assert(req:upgrade())
+        error("x")
+      end,
+    })
+    grows_not(function(i)
+      local path = ({ "/", "/raise", "/ws", "/none" })[i % 4 + 1]
+      local ws = cws.connect(url .. path)
+      if ws then ws:receive() end
+    end, 2000 // net.slow)
+    server:stop(1)
+  end, 60)
+
+  net.it("tasks, sleeps, channels, tickers, signals", function()
+    grows_not(function(i)
+      local ch, done = cws.channel(i % 2), cws.channel()
+      cws.spawn(function()
+        ch:send(i)
+        done:close()
+      end)
+      assert(cws.select({ ch, timeout = 5 }) == ch)
+      done:receive()
+      cws.ticker(1)
+      cws.after(0.0001)
+      if i % 50 == 0 then cws.signal("USR1", "USR2") end
+      local task = cws.spawn(cws.sleep, 100)
+      task:cancel()
+      assert(task:join())
+      if i % 100 == 0 then collect() end -- a table that once was large stays so
+    end, 10000 // net.slow)
+  end, 60)
+
+  net.it("servers that listen and stop", function()
+    grows_not(function()
+      local server, url = net.serve({ ["/"] = echo })
+      local ws = assert(cws.connect(url .. "/"))
+      ws:terminate()
+      server:stop(1)
+    end, 500 // net.slow)
+  end, 60)
+end)
