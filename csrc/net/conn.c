@@ -315,6 +315,7 @@ static void free_conn(struct cws_conn *c) {
     cws_outq_free(&c->out, c->loop);
     cws_options_drop(c->options);
     cws_conn_free_end(c);
+    cws_conn_free_behind(c);
     cws_free(c->pong);
     c->loop->live--;
     cws_free(c);
@@ -515,7 +516,7 @@ void cws_conn_get_stats(const struct cws_conn *c, struct cws_conn_stats *out) {
     out->messages_sent = c->messages_sent;
     out->bytes_received = c->bytes_received;
     out->bytes_sent = c->bytes_sent;
-    out->queued = c->out.bytes;
+    out->queued = c->out.bytes + (c->behind ? c->behind->bytes : 0);
     out->inbox = c->inbox_count ? inbox_bytes(c) : 0;
     out->rtt = (double)c->rtt;
 }

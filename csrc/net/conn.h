@@ -138,7 +138,8 @@ struct cws_prepared *cws_prepared_new(uint8_t opcode, const void *data,
                                       size_t len); /* copies */
 void cws_prepared_drop(struct cws_prepared *p);
 size_t cws_prepared_len(const struct cws_prepared *p); /* payload bytes */
-/* `now`: bound by max_queue as cws_conn_try_send. */
+/* `now`: bound by max_queue as cws_conn_try_send; inside a message of pieces it
+ * is kept, and sent right after that. */
 int cws_conn_send_prepared(struct cws_conn *c, struct cws_prepared *p,
                            int flags, bool now);
 

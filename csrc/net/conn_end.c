@@ -71,6 +71,7 @@ void cws_conn_close_transport(struct cws_conn *c, bool abort) {
     c->transport.ops->close(&c->transport, abort);
     c->blocked = false;
     cws_outq_free(&c->out, c->loop);
+    cws_conn_free_behind(c);
     if (c->loop->batch.conn != c)
         cws_buf_free(&c->raw);
     if (c->listener)

@@ -265,6 +265,8 @@ static int send_failed(struct cws_conn *c, int err) {
     return err;
 }
 
+static void send_behind(struct cws_conn *c);
+
 static int send_frame(struct cws_conn *c, uint8_t opcode, int flags,
                       const void *data, size_t len) {
     struct cws_frame frame;
@@ -283,6 +285,8 @@ static int send_frame(struct cws_conn *c, uint8_t opcode, int flags,
     count_burst(c, (size_t)n + len);
     c->active = cws_loop_now(c->loop);
     cws_conn_mark_dirty(c);
+    if (fin && c->behind)
+        send_behind(c);
     return 0;
 }
 
@@ -328,7 +332,8 @@ static int fits(const struct cws_conn *c, size_t len) {
         return CWS_ECLOSED;
     if (len > max)
         return CWS_ELIMIT;
-    return c->out.bytes > max - len ? CWS_EBUSY : 0;
+    size_t queued = c->out.bytes + (c->behind ? c->behind->bytes : 0);
+    return queued > max - len ? CWS_EBUSY : 0;
 }
 
 int cws_conn_try_send(struct cws_conn *c, uint8_t opcode, int flags,
@@ -358,6 +363,7 @@ int cws_conn_control(struct cws_conn *c, uint8_t opcode, const void *data,
 /* --- prepared messages --------------------------------------------------- */
 
 struct cws_prepared {
+    size_t refs;
     uint8_t opcode;
     uint8_t header_len;
     struct cws_shared *frame; /* a server's frame: header and payload */
@@ -380,6 +386,7 @@ struct cws_prepared *cws_prepared_new(uint8_t opcode, const void *data,
         cws_free(p);
         return NULL;
     }
+    p->refs = 1;
     p->opcode = opcode;
     p->header_len = (uint8_t)n;
     memcpy(p->frame->data, header, n);
@@ -389,7 +396,7 @@ struct cws_prepared *cws_prepared_new(uint8_t opcode, const void *data,
 }
 
 void cws_prepared_drop(struct cws_prepared *p) {
-    if (!p)
+    if (!p || --p->refs)
         return;
     cws_shared_drop(p->frame);
     cws_free(p);
@@ -420,6 +427,71 @@ static int send_shared(struct cws_conn *c, struct cws_prepared *p) {
     return 0;
 }
 
+static int send_prepared(struct cws_conn *c, struct cws_prepared *p,
+                         int flags) {
+    bool compress =
+        (flags & CWS_CONN_COMPRESS) && cws_session_can_compress(&c->session);
+    if (c->session.role == CWS_SERVER && !compress)
+        return send_shared(c, p);
+    return cws_conn_send(c, p->opcode, flags | CWS_CONN_FIN,
+                         p->frame->data + p->header_len, cws_prepared_len(p));
+}
+
+/* --- behind a message of our own ------------------------------------------ */
+
+struct conn_behind_node {
+    struct conn_behind_node *next;
+    struct cws_prepared *prepared; /* a reference */
+    int flags;
+};
+
+static int put_behind(struct cws_conn *c, struct cws_prepared *p, int flags) {
+    if (!c->behind)
+        c->behind = cws_calloc(sizeof *c->behind);
+    struct conn_behind_node *node = c->behind ? cws_calloc(sizeof *node) : NULL;
+    if (!node)
+        return CWS_EMEMORY;
+    node->prepared = p;
+    p->refs++;
+    node->flags = flags;
+    if (c->behind->last)
+        c->behind->last->next = node;
+    else
+        c->behind->first = node;
+    c->behind->last = node;
+    c->behind->bytes += p->frame->len;
+    return 0;
+}
+
+static void free_behind(struct conn_behind *behind) {
+    struct conn_behind_node *node = behind ? behind->first : NULL;
+    while (node) {
+        struct conn_behind_node *next = node->next;
+        cws_prepared_drop(node->prepared);
+        cws_free(node);
+        node = next;
+    }
+    cws_free(behind);
+}
+
+void cws_conn_free_behind(struct cws_conn *c) {
+    free_behind(c->behind);
+    c->behind = NULL;
+}
+
+/* Our message has ended: what came meanwhile goes on its way. */
+static void send_behind(struct cws_conn *c) {
+    struct conn_behind *behind = c->behind;
+    int err = 0;
+    c->behind = NULL;
+    for (struct conn_behind_node *node = behind->first; node && err == 0;
+         node = node->next)
+        err = send_prepared(c, node->prepared, node->flags);
+    if (err < 0 && err != CWS_ECLOSED)
+        (void)send_failed(c, err);
+    free_behind(behind);
+}
+
 int cws_conn_send_prepared(struct cws_conn *c, struct cws_prepared *p,
                            int flags, bool now) {
     int err = now ? fits(c, p->frame->len) : 0;
@@ -427,10 +499,7 @@ int cws_conn_send_prepared(struct cws_conn *c, struct cws_prepared *p,
         return err;
     if (c->phase != CONN_OPEN)
         return CWS_ECLOSED;
-    bool compress =
-        (flags & CWS_CONN_COMPRESS) && cws_session_can_compress(&c->session);
-    if (c->session.role == CWS_SERVER && !compress)
-        return send_shared(c, p);
-    return cws_conn_send(c, p->opcode, flags | CWS_CONN_FIN,
-                         p->frame->data + p->header_len, cws_prepared_len(p));
+    if (now && cws_session_sending(&c->session))
+        return put_behind(c, p, flags);
+    return send_prepared(c, p, flags);
 }

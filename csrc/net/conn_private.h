@@ -32,6 +32,13 @@ struct conn_pong {
     uint8_t frame[CWS_SESSION_CONTROL_MAX];
 };
 
+/* Messages for many that came inside a message of this connection's own: they
+ * wait for its end. */
+struct conn_behind {
+    struct conn_behind_node *first, *last;
+    size_t bytes;
+};
+
 struct cws_conn {
     struct cws_link link; /* loop->conns */
     struct cws_loop *loop;
@@ -52,6 +59,7 @@ struct cws_conn {
     struct conn_end *end;
     struct conn_end *held; /* an end that waits for what came before it */
     struct conn_pong *pong;
+    struct conn_behind *behind; /* or NULL */
     double alive;    /* last sign of life of the peer */
     double active;   /* last data message, either way */
     double deadline; /* of CLOSING, FLUSHING, DRAINING */
@@ -94,6 +102,7 @@ void cws_conn_answer(struct cws_conn *c, const struct cws_event *event);
 /* Queues the pong that was held back: before a close frame, since nothing is
  * sent after one (RFC 6455 5.5.1). */
 void cws_conn_release_pong(struct cws_conn *c);
+void cws_conn_free_behind(struct cws_conn *c);
 void cws_conn_run_dirty(struct cws_job *job);
 
 /* conn_end.c */
