@@ -55,7 +55,7 @@ use_asan() {
     export ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99"
     export LSAN_OPTIONS="suppressions=$top/tools/lsan.supp:print_suppressions=0"
     export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
-    wrap_lua "env LD_PRELOAD='$asan $top/build/asan/unpreload.so'"
+    wrap_lua "env LD_PRELOAD=\"$asan $top/build/asan/unpreload.so \$CWS_PRELOAD\""
 }
 
 use_valgrind() {

@@ -290,6 +290,8 @@ static void on_io(struct ev_loop *ev, ev_io *io, int revents) {
     (void)ev;
     bool nested = c->loop->running;
     c->loop->running = true;
+    if (revents & EV_ERROR) /* libev gave the descriptor up */
+        cws_conn_lost(c, "the system cannot watch the socket");
     if (revents & EV_WRITE && c->blocked) {
         cws_conn_write(c);
         tell_writable(c);

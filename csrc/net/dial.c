@@ -429,10 +429,12 @@ static void on_resolved(void *user, const union cws_address *addresses,
 static void on_io(struct ev_loop *ev, ev_io *io, int revents) {
     struct cws_dial *d = io->data;
     struct cws_loop *loop = d->loop;
-    (void)ev, (void)revents;
+    (void)ev;
     bool nested = loop->running;
     loop->running = true;
-    if (d->state == CONNECTING)
+    if (revents & EV_ERROR) /* libev gave the descriptor up */
+        fail(d, CWS_EIO, 0, "connect: the system cannot watch the socket");
+    else if (d->state == CONNECTING)
         on_connect(d);
     else if (d->state == SENDING)
         send_request(d);

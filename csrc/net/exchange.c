@@ -267,10 +267,12 @@ static void read_head(struct cws_exchange *x) {
 static void on_io(struct ev_loop *ev, ev_io *io, int revents) {
     struct cws_exchange *x = io->data;
     struct cws_loop *loop = x->loop;
-    (void)ev, (void)revents;
+    (void)ev;
     bool nested = loop->running;
     loop->running = true;
-    if (x->state == READING)
+    if (revents & EV_ERROR) /* libev gave the descriptor up */
+        destroy(x, false);
+    else if (x->state == READING)
         read_head(x);
     else if (x->state == WRITING)
         write_answer(x, (struct cws_span){NULL, 0});

@@ -146,11 +146,14 @@ static void accept_batch(struct cws_listener *l) {
 static void on_accept(struct ev_loop *ev, ev_io *io, int revents) {
     struct cws_listener *l = io->data;
     struct cws_loop *loop = l->loop;
-    (void)ev, (void)revents;
+    (void)ev;
     bool nested = loop->running;
     loop->running = true;
-    l->open++; /* the log callback may release it */
-    accept_batch(l);
+    l->open++;              /* the log callback may release it */
+    if (revents & EV_ERROR) /* libev could not watch it, and gave it up */
+        pause_accepting(l, ENOMEM);
+    else
+        accept_batch(l);
     (void)give_place(l);
     loop->running = nested;
 }

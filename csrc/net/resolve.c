@@ -245,7 +245,7 @@ static void free_resolve(struct cws_resolve *r) {
 static void on_answer(struct ev_loop *ev, ev_io *io, int revents) {
     struct cws_resolve *r = io->data;
     struct cws_loop *loop = r->loop;
-    (void)ev, (void)revents;
+    (void)ev;
     bool nested = loop->running;
     loop->running = true;
     struct query *q = r->query;
@@ -253,7 +253,10 @@ static void on_answer(struct ev_loop *ev, ev_io *io, int revents) {
     cws_resolve_done *done = r->done;
     void *user = r->user;
     free_resolve(r);
-    done(user, q->addresses, (size_t)q->count, q->why);
+    if (revents & EV_ERROR) /* libev gave the pipe up: it may not be answered */
+        done(user, NULL, 0, "the system cannot watch the query");
+    else
+        done(user, q->addresses, (size_t)q->count, q->why);
     drop(q);
     loop->running = nested;
 }
