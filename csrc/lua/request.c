@@ -317,13 +317,13 @@ static int switch_over(lua_State *L, struct request *r,
     struct cws_upgrade upgrade;
     const char *why;
     struct cws_exchange *x = r->x;
-    int err = CWS_EINTERNAL;
+    int err = CWS_EMEMORY; /* all else has passed the check before */
     r->x = NULL;
     if (cws_exchange_check(x, &upgrade, &why) == 0)
         err = cws_exchange_upgrade(x, &upgrade, span_at(L, 2), span_at(L, 5),
                                    options, &lcws_ws_events, NULL, conn);
     else
-        cws_exchange_refuse(x, 500, NULL);
+        cws_exchange_refuse(x, 503, NULL);
     cws_upgrade_free(&upgrade);
     cws_options_drop(options);
     return err;
