@@ -255,8 +255,8 @@ static int set_handler(lua_State *L, const char *name) {
     lua_settop(L, 2);
     if (!ws->conn) /* collected: nobody would free what is made now */
         return 0;
+    get_handlers(L); /* before there are calls that look into it */
     make_calls(L, ws);
-    get_handlers(L);
     lua_pushvalue(L, 2);
     lua_setfield(L, -2, name);
     cws_conn_watch(ws->conn, has(L, "on_ping"), has(L, "on_pong"));

@@ -59,10 +59,14 @@ function server.open(name, addr, given, index, level)
   check.type(1, name, "string", addr, level)
   local _, limits = options.split(given, name, index, {}, level)
   local mux = Mux.new()
+  local handler = dispatcher(mux)
+  -- all that takes memory, before anything listens
+  local self = setmetatable({ core = false, mux = mux, stopped = channel.new() }, Server)
   local listener, message, kind, errno =
-    check.passed(name, level, pcall(core.listen, addr, limits, dispatcher(mux), name))
+    check.passed(name, level, pcall(core.listen, addr, limits, handler, name))
   if not listener then return nil, message, kind, errno end
-  return setmetatable({ core = listener, mux = mux, stopped = channel.new() }, Server)
+  self.core = listener
+  return self
 end
 
 ---Lets a function answer the paths that a pattern matches: one that ends in "/"
