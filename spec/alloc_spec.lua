@@ -3,6 +3,7 @@
 local core = require("cws.core")
 local cws = require("cws")
 local net = require("spec.support.net")
+local testing = require("cws.testing")
 
 describe("the n-th allocation that fails", function()
   net.guard()
@@ -96,4 +97,97 @@ describe("the n-th allocation that fails", function()
   net.it("and all after it", function() fail_each(false, true) end, 60)
   net.it("alone, with compression", function() fail_each(true, false) end, 60)
   net.it("and all after it, with compression", function() fail_each(true, true) end, 60)
+end)
+
+-- The same with Lua's own allocations, B246, in a Lua state whose allocator does
+-- as it is told.
+describe("the n-th allocation of Lua that fails", function()
+  local session = [=[
+    local all = ...
+    local core, cws = require("cws.core"), require("cws")
+    local arm = fail_lua
+    local lines = {}
+    cws.log = function(line) lines[#lines + 1] = line end
+    local options = { handshake_timeout = 1, connect_timeout = 1, handler_timeout = 1, close_timeout = 1 }
+    local hung
+
+    local function check(value, message, kind, ...)
+      if kind == "timeout" then hung = true end
+      return value, message, kind, ...
+    end
+
+    local function talk(ws)
+      ws:on_pong(function() end)
+      ws:on_close(function() end)
+      ws:ping("p")
+      for i = 1, 3 do assert(ws:send("message " .. i)) end
+      for i = 1, 3 do assert(check(ws:receive(2)) == "message " .. i) end
+      local writer = assert(ws:writer("binary", 2))
+      assert(writer:write("a", "b"))
+      assert(writer:close(2))
+      local reader = assert(check(ws:reader(2)))
+      assert(check(reader:read("a", 2)) == "ab")
+      assert(cws.broadcast({ ws }, "c") == 1)
+      assert(check(ws:receive(2)) == "c")
+      assert(check(ws:close(1000, "", 2)))
+    end
+
+    local server, client
+    local stops = setmetatable({}, { __close = function()
+      arm(0)
+      if client then client:terminate() end
+      if server then server:stop(0) end
+      server, client = nil, nil
+    end })
+
+    local function run()
+      local stop <close> = stops
+      server = assert(cws.listen("127.0.0.1:0", options))
+      server:handle("/", function(req)
+        local ws = assert(req:upgrade())
+        for message, kind in ws:each() do ws:send(message, kind) end
+      end)
+      local _, ws = check(cws.spawn(cws.connect, "ws://" .. server:address(), options):join(3))
+      assert(type(ws) == "userdata", "connect failed")
+      client = ws
+      talk(ws)
+    end
+
+    local function settle(n)
+      local until_ = cws.now() + 10
+      repeat
+        collectgarbage()
+        cws.step(0.001)
+        local live, tasks = core.counts()
+        if cws.now() > until_ then error(("allocation %d left %d open, %d tasks"):format(n, live, tasks), 0) end
+      until live == 0 and tasks == 0
+    end
+
+    run()
+    settle(0)
+    local count = 0
+    for n = 1, 100000 do
+      hung = nil
+      arm(n, all)
+      local ok = pcall(run)
+      arm(0)
+      if hung then error("allocation " .. n .. " makes a wait hang", 0) end
+      settle(n)
+      count = ok and count + 1 or 0
+      if count == 200 then -- not only a place that can do without
+        if n < 260 then error("only " .. n - 200 .. " allocations", 0) end
+        break
+      end
+    end
+    for _, line in ipairs(lines) do
+      if not line:find("memory") and not line:find("assertion failed") then error("logged: " .. line, 0) end
+    end
+  ]=]
+
+  for name, all in pairs({ ["alone"] = false, ["and all after it"] = true }) do
+    it(name, function()
+      local ok, message = testing.failing_state(session, all)
+      assert.is_true(ok, message)
+    end)
+  end
 end)

@@ -10,11 +10,16 @@
  *   loop:free()           with nothing active in it
  *   testing.state(code, ...)   runs code in a Lua state of its own with these
  *                         arguments and closes it: true, or nil and the error
+ *   testing.failing_state(code, ...)   the same with a global function
+ *                         fail_lua(n [, all]): the n-th allocation of this Lua
+ *                         state from now on fails (0: none), and all after it;
+ *                         returns how many were asked for since the last call
  */
 #include "testing.h"
 
 #include <ev.h>
 #include <lualib.h>
+#include <stdlib.h>
 
 #define LOOP "cws.testing.loop"
 
@@ -122,6 +127,9 @@ static void copy_value(lua_State *L, lua_State *from, int index) {
     case LUA_TLIGHTUSERDATA:
         lua_pushlightuserdata(L, lua_touserdata(from, index));
         break;
+    case LUA_TBOOLEAN:
+        lua_pushboolean(L, lua_toboolean(from, index));
+        break;
     case LUA_TNUMBER:
         lua_pushnumber(L, lua_tonumber(from, index));
         break;
@@ -130,13 +138,9 @@ static void copy_value(lua_State *L, lua_State *from, int index) {
     }
 }
 
-static int run_state(lua_State *from) {
+static int run_state(lua_State *from, lua_State *L) {
     int count = lua_gettop(from);
     const char *code = luaL_checkstring(from, 1);
-    lua_State *L = luaL_newstate();
-    if (!L)
-        return luaL_error(from, "not enough memory");
-    luaL_openlibs(L);
     copy_path(L, from, "path");
     copy_path(L, from, "cpath");
     luaL_checkstack(L, count + 2, NULL);
@@ -150,6 +154,63 @@ static int run_state(lua_State *from) {
     lua_pushstring(from, status == LUA_OK ? NULL : lua_tostring(L, 2));
     lua_close(L);
     return 2;
+}
+
+static int state(lua_State *from) {
+    lua_State *L = luaL_newstate();
+    if (!L)
+        return luaL_error(from, "not enough memory");
+    luaL_openlibs(L);
+    return run_state(from, L);
+}
+
+/* What the allocator of a failing state has to do. */
+struct failing {
+    size_t asked;
+    size_t at; /* this one fails; 0: none */
+    bool all;
+};
+
+/* Lua tries again after a collection: a failure is a failure of two. Shrinking
+ * must not fail. */
+static bool fails(struct failing *f, size_t old, size_t new) {
+    if (new <= old)
+        return false;
+    f->asked++;
+    if (!f->at || f->asked < f->at)
+        return false;
+    return f->all || f->asked < f->at + 2;
+}
+
+static void *allocate(void *user, void *memory, size_t old, size_t new) {
+    if (new == 0) {
+        free(memory);
+        return NULL;
+    }
+    if (fails(user, memory ? old : 0, new))
+        return NULL;
+    return realloc(memory, new);
+}
+
+static int fail_lua(lua_State *L) {
+    struct failing *f = lua_touserdata(L, lua_upvalueindex(1));
+    size_t asked = f->asked;
+    *f = (struct failing){.at = (size_t)luaL_checkinteger(L, 1),
+                          .all = lua_toboolean(L, 2)};
+    lua_pushinteger(L, (lua_Integer)asked);
+    return 1;
+}
+
+static int failing_state(lua_State *from) {
+    struct failing failing = {0};
+    lua_State *L = lua_newstate(allocate, &failing);
+    if (!L)
+        return luaL_error(from, "not enough memory");
+    luaL_openlibs(L);
+    lua_pushlightuserdata(L, &failing);
+    lua_pushcclosure(L, fail_lua, 1);
+    lua_setglobal(L, "fail_lua");
+    return run_state(from, L);
 }
 
 void cws_testing_open_loop(lua_State *L) {
@@ -167,6 +228,8 @@ void cws_testing_open_loop(lua_State *L) {
     lua_pop(L, 1);
     lua_pushcfunction(L, new_loop);
     lua_setfield(L, -2, "loop");
-    lua_pushcfunction(L, run_state);
+    lua_pushcfunction(L, state);
     lua_setfield(L, -2, "state");
+    lua_pushcfunction(L, failing_state);
+    lua_setfield(L, -2, "failing_state");
 }
