@@ -60,10 +60,10 @@ struct cws_conn {
     struct conn_end *held; /* an end that waits for what came before it */
     struct conn_pong *pong;
     struct conn_behind *behind; /* or NULL */
-    double alive;    /* last sign of life of the peer */
-    double active;   /* last data message, either way */
-    double deadline; /* of CLOSING, FLUSHING, DRAINING */
-    double ping_at;  /* when the ping that waits for its pong left; 0: none */
+    double alive;               /* last sign of life of the peer */
+    double active;              /* last data message, either way */
+    double deadline;            /* of CLOSING, FLUSHING, DRAINING */
+    double ping_at; /* when the ping that waits for its pong left; 0: none */
     uint64_t ping_mark; /* it has left when bytes_sent reaches this; 0: has */
     uint64_t messages_received, messages_sent, bytes_received, bytes_sent;
     float rtt;        /* seconds; negative: not known */
