@@ -105,9 +105,8 @@ static enum cws_parse pull(struct cws_conn *c, struct cws_event *event) {
             return CWS_MORE;
         switch (event->type) {
         case CWS_EVENT_MESSAGE:
-            c->messages_received++;
-            /* fallthrough */
         case CWS_EVENT_PIECE:
+            c->messages_received += event->fin;
             return CWS_ITEM;
         case CWS_EVENT_PING:
         case CWS_EVENT_PONG:
