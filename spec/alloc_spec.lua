@@ -5,7 +5,7 @@ local cws = require("cws")
 local net = require("spec.support.net")
 local testing = require("cws.testing")
 
-describe("the n-th allocation that fails", function()
+describe("B247 the n-th allocation that fails", function()
   net.guard()
 
   -- No wait of a session may come to its end without a reason.
@@ -101,7 +101,7 @@ end)
 
 -- The same with Lua's own allocations, B246, in a Lua state whose allocator does
 -- as it is told.
-describe("the n-th allocation of Lua that fails", function()
+describe("B246 the n-th allocation of Lua that fails", function()
   local session = [=[
     local all = ...
     local core, cws = require("cws.core"), require("cws")

@@ -5,6 +5,7 @@
 #include "binding.h"
 
 #include <openssl/crypto.h>
+#include <pthread.h>
 #include <time.h>
 
 #include "../proto/crypto.h"
@@ -16,6 +17,7 @@
 #define LOG_LINE_MAX 512
 
 static double loaded; /* monotonic seconds; of the first Lua state */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* --- versions and clocks ------------------------------------------------- */
 
@@ -27,6 +29,10 @@ static int l_versions(lua_State *L) {
     lua_pushstring(L, cws_deflate_version());
     lua_pushstring(L, cws_utf8_implementation());
     return 6;
+}
+
+static void set_loaded(void) {
+    loaded = lcws_clock();
 }
 
 static int l_now(lua_State *L) {
@@ -108,8 +114,7 @@ static void open_module(lua_State *L) {
         {"escape", l_escape},     {"is_token", l_is_token},
         {"is_value", l_is_value}, {"counts", l_counts},
         {"fail", l_fail},         {NULL, NULL}};
-    if (loaded == 0)
-        loaded = lcws_clock();
+    (void)pthread_once(&once, set_loaded);
     struct lcws *s = lcws_open(L);
     luaL_newlib(L, functions);
     lua_rawgeti(L, LUA_REGISTRYINDEX, s->hooks);
