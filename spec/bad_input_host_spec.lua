@@ -29,6 +29,8 @@ describe("bad input, a host that embeds Lua:", function()
   it("B231 a state is closed with all still open", function() runs("run", "leave") end)
   it("B242 states in threads of their own", function() runs("threads", 4, "echo") end)
   it("B242 states in one thread, by turns", function() runs("states", 3, "turns") end)
+  it("B239 a forked child touches nothing of its parent's", function() runs("run", "fork") end)
+  it("B239 a child forked before anything was used", function() runs("run", "fork_early") end)
 end)
 
 describe("bad input, the end of a program:", function()

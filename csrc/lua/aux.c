@@ -13,10 +13,30 @@ const char lcws_key; /* its address is the key in the registry */
 
 /* --- the state ----------------------------------------------------------- */
 
+struct cws_loop *lcws_own_loop(const struct lcws *s) {
+    return s->loop && !cws_loop_forked(s->loop) ? s->loop : NULL;
+}
+
+void lcws_check_own(lua_State *L, const struct lcws *s) {
+    if (s->loop && cws_loop_forked(s->loop))
+        luaL_error(L, "cws: this process was forked from one that was using "
+                      "cws, whose connections these are; start a new program "
+                      "instead");
+}
+
+/* What a forked child leaves as it is. Only here so that looking for leaks
+ * finds it. */
+static struct cws_loop *volatile left;
+
 static int close_state(lua_State *L) {
     struct lcws *s = lua_touserdata(L, 1);
-    struct cws_loop *loop = s->loop;
+    struct cws_loop *loop = lcws_own_loop(s);
     s->closed = true;
+    if (s->loop && !loop) {
+        left = s->loop;
+        s->loop = NULL;
+        return 0;
+    }
     lcws_signals_close(s);
     if (loop) {
         lcws_timers_close(s);
@@ -58,6 +78,7 @@ struct lcws *lcws_get(lua_State *L) {
     struct lcws *s = lcws_peek(L);
     if (s->closed)
         luaL_error(L, "cws: this Lua state is being closed");
+    lcws_check_own(L, s);
     if (!s->loop) {
         s->loop = cws_loop_new(NULL);
         if (!s->loop)

@@ -55,6 +55,12 @@ struct lcws *lcws_open(lua_State *L);
 struct lcws *lcws_get(lua_State *L);
 struct lcws *lcws_peek(lua_State *L); /* the same without making a loop */
 
+/* The loop for who tidies up: NULL when there is none, or when it is a parent
+ * process's (cws_loop_forked). */
+struct cws_loop *lcws_own_loop(const struct lcws *s);
+/* Raises in a child that was forked while cws was in use. */
+void lcws_check_own(lua_State *L, const struct lcws *s);
+
 /* --- results and errors ------------------------------------------------- */
 
 /* nil, message, kind [, code]: pushes 3 values, or 4 when code is not 0. */

@@ -80,6 +80,7 @@ static bool send_to(struct lcws_ws *ws, struct cws_prepared *p) {
 
 /* No Lua runs inside: the table cannot change under the walk. */
 static int l_broadcast(lua_State *L) {
+    lcws_check_own(L, lcws_peek(L));
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TSTRING);
     lua_settop(L, 3);

@@ -18,8 +18,10 @@ static const char magic;
 struct lcws_ws *lcws_ws_check(lua_State *L) {
     if (lua_rawlen(L, 1) == sizeof(struct lcws_ws)) {
         struct lcws_ws *ws = lua_touserdata(L, 1);
-        if (ws && ws->magic == &magic)
+        if (ws && ws->magic == &magic) {
+            lcws_check_own(L, ws->s);
             return ws;
+        }
     }
     return luaL_checkudata(L, 1, LCWS_WS);
 }
@@ -73,7 +75,7 @@ static int ws_gc(lua_State *L) {
     struct cws_conn *conn = ws->conn;
     ws->magic = NULL; /* the memory may become somebody else's userdata */
     free_joined(ws);
-    if (conn && ws->s->loop) {
+    if (conn && lcws_own_loop(ws->s)) {
         (void)cws_conn_close(conn, CWS_CLOSE_GOING_AWAY, NULL, 0);
         cws_conn_set_user(conn, NULL);
         cws_conn_release(conn); /* freed in a later turn */
@@ -92,7 +94,8 @@ static int ws_gc(lua_State *L) {
 static int ws_close_variable(lua_State *L) {
     struct lcws_ws *ws = lua_touserdata(L, 1);
     bool raised = !lua_isnoneornil(L, 2);
-    lcws_ws_handler_ended(ws, raised ? LCWS_TASK_ERROR : LCWS_TASK_OK);
+    if (lcws_own_loop(ws->s))
+        lcws_ws_handler_ended(ws, raised ? LCWS_TASK_ERROR : LCWS_TASK_OK);
     return 0;
 }
 

@@ -61,7 +61,7 @@ static const struct cws_dial_events events = {on_done};
 
 static int dialing_gc(lua_State *L) {
     struct dialing *d = lua_touserdata(L, 1);
-    if (d->s->loop) {
+    if (lcws_own_loop(d->s)) {
         cws_dial_cancel(d->dial);
         if (d->conn)
             cws_conn_release(d->conn);

@@ -27,7 +27,9 @@ struct request {
 enum { METHOD = 1, TARGET, PATH, QUERY, HOST, HEADERS, WS, VALUES = WS };
 
 static struct request *check_request(lua_State *L) {
-    return luaL_checkudata(L, 1, LCWS_REQUEST);
+    struct request *r = luaL_checkudata(L, 1, LCWS_REQUEST);
+    lcws_check_own(L, r->s);
+    return r;
 }
 
 /* --- a request arrives ------------------------------------------------------

@@ -7,7 +7,9 @@
 #include <string.h>
 
 static struct lcws_server *check_server(lua_State *L) {
-    return luaL_checkudata(L, 1, LCWS_SERVER);
+    struct lcws_server *server = luaL_checkudata(L, 1, LCWS_SERVER);
+    lcws_check_own(L, server->s);
+    return server;
 }
 
 static size_t open_count(const struct lcws_server *server) {
@@ -113,7 +115,7 @@ static int server_gc(lua_State *L) {
     struct lcws_server *server = lua_touserdata(L, 1);
     struct cws_listener *listener = server->listener;
     server->listener = NULL;
-    if (!listener || !server->s->loop)
+    if (!listener || !lcws_own_loop(server->s))
         return 0;
     if (server->listening)
         server->s->listeners--;

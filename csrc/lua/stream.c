@@ -292,7 +292,7 @@ void lcws_ws_writer_lost(struct ws_writer *w) {
 
 static int writer_gc(lua_State *L) {
     struct ws_writer *w = lua_touserdata(L, 1);
-    if (w->ws && w->ws->s->loop)
+    if (w->ws && lcws_own_loop(w->ws->s))
         lcws_ws_writer_lost(w);
     else
         let_go(w);
@@ -457,7 +457,7 @@ static int writer_close(lua_State *L) {
  * must not look whole. */
 static int writer_close_variable(lua_State *L) {
     struct ws_writer *w = lua_touserdata(L, 1);
-    if (!w->ws)
+    if (!w->ws || !lcws_own_loop(w->ws->s))
         return 0;
     if (!lua_isnoneornil(L, 2))
         lcws_ws_writer_lost(w);

@@ -1,6 +1,7 @@
 #include "loop.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 #include <time.h>
 
@@ -143,6 +144,20 @@ int64_t cws_loop_time(const struct cws_loop *loop) {
     return (int64_t)ev_now(loop->ev);
 }
 
+/* --- forks ---------------------------------------------------------------- */
+
+unsigned cws_loop_forks;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void in_child(void) {
+    cws_loop_forks++;
+}
+
+static void watch_forks(void) {
+    (void)pthread_atfork(NULL, NULL, in_child);
+}
+
 /* --- life ----------------------------------------------------------------- */
 
 static bool acquire(struct cws_loop *loop, struct ev_loop *borrowed) {
@@ -167,6 +182,8 @@ struct cws_loop *cws_loop_new(struct ev_loop *borrowed) {
     struct cws_loop *loop = cws_calloc(sizeof *loop);
     if (!loop)
         return NULL;
+    (void)pthread_once(&once, watch_forks);
+    loop->forks = cws_loop_forks;
     struct cws_link *lists[] = {&loop->ready, &loop->dirty,
                                 &loop->conns, &loop->exchanges,
                                 &loop->dials, &loop->listeners};

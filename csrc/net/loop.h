@@ -67,13 +67,24 @@ struct cws_loop {
     size_t spare_count;
     ev_prepare prepare;
     ev_idle idle;
-    double now;    /* as of the last wake-up; 0: not asked for yet */
-    uint32_t turn; /* counts sleeps */
+    unsigned forks; /* cws_loop_forks when it was made */
+    double now;     /* as of the last wake-up; 0: not asked for yet */
+    uint32_t turn;  /* counts sleeps */
 };
 
 /* `borrowed`: a libev loop of the program's, or NULL for a private one. NULL
  * when memory is out. */
 struct cws_loop *cws_loop_new(struct ev_loop *borrowed);
+
+/* How often this process was forked since the first loop was made; do not
+ * write. */
+extern unsigned cws_loop_forks;
+
+/* True in a child of the process that made it: the sockets, and what the kernel
+ * keeps of the loop, are the parent's. Only memory may be touched. */
+static inline bool cws_loop_forked(const struct cws_loop *loop) {
+    return loop->forks != cws_loop_forks;
+}
 
 /* Aborts what is still open (no callback runs any more), then frees. */
 void cws_loop_free(struct cws_loop *loop);
