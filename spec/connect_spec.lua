@@ -3,6 +3,7 @@
 local cws = require("cws")
 local net = require("spec.support.net")
 local raw = require("spec.support.raw")
+local testing = require("cws.testing")
 
 -- Connects to a raw server; play(peer, head) answers. Returns what connect gave.
 local function connect(play, options, path)
@@ -175,6 +176,19 @@ describe("connect", function()
     assert.is_nil(ws)
     assert.matches("^connect: %[::1%]:" .. port .. ": ", message)
     assert.equal("connect", kind)
+  end)
+
+  net.it("gives the whole of connect_timeout, also after the task has computed for long", function()
+    local listener, waiting = raw.listen(0), {}
+    for i = 1, 4 do waiting[i] = testing.tcp_connect(listener.port) end -- its queue is full
+    cws.sleep(0)
+    local until_ = cws.now() + 0.06
+    while cws.now() < until_ do end
+    local start = cws.now()
+    assert.same({ nil, "timeout", "timeout" }, { cws.connect(listener.url, { connect_timeout = 0.1 }) })
+    assert.is_true(cws.now() - start >= 0.099, cws.now() - start)
+    for _, socket in ipairs(waiting) do socket:close() end
+    listener:close()
   end)
 
   net.it("says that a name has no address", function()

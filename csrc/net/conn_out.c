@@ -38,6 +38,7 @@ static void wrote(struct cws_conn *c, size_t n) {
         c->alive = cws_loop_now(c->loop);
     if (c->ping_mark && c->bytes_sent >= c->ping_mark) {
         c->ping_mark = 0;
+        cws_loop_update(c->loop); /* this turn may have taken long */
         c->ping_at = cws_loop_now(c->loop);
     }
 }

@@ -541,6 +541,7 @@ static bool begin(struct cws_dial *d) {
         cws_loop_post(d->loop, &d->refuse);
         return true;
     }
+    cws_loop_update(d->loop); /* the caller may have computed for long */
     d->deadline = cws_loop_now(d->loop) + d->options->connect_timeout;
     set_timer(d, d->options->connect_timeout);
     d->resolve =
