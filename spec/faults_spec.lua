@@ -4,18 +4,18 @@ local process = require("spec.support.process")
 
 local library = (os.getenv("CWS_BUILD") or "build") .. "/faults.so"
 
-local errnos = { EPERM = 1, EINTR = 4, EMFILE = 24, ENOSPC = 28, ECONNABORTED = 103, ENOBUFS = 105 }
+local errnos = { EAFNOSUPPORT = 97, EPERM = 1, EINTR = 4, EMFILE = 24, ENOSPC = 28, ECONNABORTED = 103, ENOBUFS = 105 }
 
 -- Serves, and connects some clients one after the other; says how each fared.
 local program = [[
   local cws = require("cws")
   local count, size = tonumber(arg[1]), tonumber(arg[2])
-  local server = assert(cws.listen("127.0.0.1:0"))
+  local server = assert(cws.listen(arg[3]))
   server:handle("/", function(req)
     local ws = assert(req:upgrade())
     for message, kind in ws:each() do ws:send(message, kind) end
   end)
-  local url = "ws://" .. server:address() .. "/"
+  local url = "ws://" .. server:address():gsub("0%.0%.0%.0", "127.0.0.1") .. "/"
   local ticker = cws.ticker(0.05) -- libev tells what epoll refused after its next sleep
   local function try(i)
     local ws, message = cws.connect(url, { connect_timeout = 1, handshake_timeout = 1 })
@@ -34,13 +34,14 @@ local program = [[
   print("busy", os.clock() - start > 0.05)
 ]]
 
-local function run(faults, count, size)
+local function run(faults, count, size, address)
   local path = os.tmpname()
   local file = assert(io.open(path, "w"))
   file:write(program)
   file:close()
   faults.LD_PRELOAD, faults.CWS_PRELOAD = library, library
-  local status, out, err = process.run({ process.lua, path, tostring(count or 5), tostring(size or 10) }, { env = faults })
+  local argv = { process.lua, path, tostring(count or 5), tostring(size or 10), address or "127.0.0.1:0" }
+  local status, out, err = process.run(argv, { env = faults })
   os.remove(path)
   assert.equal(0, status, err)
   local ok = select(2, out:gsub("\tok\n", "\n"))
@@ -83,6 +84,11 @@ describe("a system call that fails:", function()
       assert.not_matches("timeout", out) -- it is seen at once
     end
   end, 30)
+
+  test("socket: a system without IPv6 listens on every address of IPv4", function()
+    local ok, out = run({ FAULT_CALL = "socket", FAULT_ERRNO = errnos.EAFNOSUPPORT, FAULT_TIMES = 100 }, 2, 10, ":0")
+    assert.equal(2, ok, out)
+  end)
 
   test("nothing but a byte at a time, and every second call in vain, B263", function()
     local ok, out, err = run({ FAULT_TRICKLE = 1 }, 3, 8000)

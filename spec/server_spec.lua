@@ -23,6 +23,11 @@ local function refusal(url)
   return { kind, status }
 end
 
+local function has_ipv6()
+  local server = cws.listen("[::1]:0")
+  return server and server:stop(0)
+end
+
 local function says(text)
   return function(_, res) res:write(text) end
 end
@@ -67,14 +72,26 @@ describe("listen", function()
     server:stop(0)
   end)
 
-  for _, addr in ipairs({ ":0", "0.0.0.0:0" }) do
+  for addr, hosts in pairs({
+    [":0"] = { "127.0.0.1", "127.0.0.2", "[::1]" },
+    ["[::]:0"] = { "127.0.0.1", "[::1]" },
+    ["0.0.0.0:0"] = { "127.0.0.1", "127.0.0.2" },
+  }) do
     net.it("on '" .. addr .. "' is reached by every address", function()
-      local server = assert(cws.listen(addr))
-      server:handle("/", echo)
+      local server, remote = cws.listen(addr), nil
+      if not server then return end -- a machine without IPv6
+      server:handle("/", function(req)
+        remote = req.remote
+        echo(req)
+      end)
       local port = server:address():match("%d+$")
-      for _, host in ipairs({ "127.0.0.1", "127.0.0.2" }) do
-        local ws = assert(cws.connect(("ws://%s:%s/"):format(host, port)))
-        ws:terminate()
+      for _, host in ipairs(hosts) do
+        if host ~= "[::1]" or has_ipv6() then
+          local ws = assert(cws.connect(("ws://%s:%s/"):format(host, port)))
+          assert.equal(ws:local_address(), remote)
+          assert.equal(host, ws:remote_address():match("^(.*):%d+$"))
+          ws:terminate()
+        end
       end
       server:stop(0)
     end)

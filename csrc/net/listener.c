@@ -211,25 +211,6 @@ static const union cws_address *choose(const union cws_address *all, int n) {
     return all;
 }
 
-/* 0 or an error in *error. */
-static int resolve_address(const char *text, union cws_address *out,
-                           struct cws_error *error) {
-    char host[HOST_MAX + 1];
-    int port;
-    if (!split_address(text, host, &port))
-        return cws_error_set(error, CWS_ELISTEN, 0,
-                             "listen: bad address '%.40s' (host:port expected)",
-                             text);
-    union cws_address all[CWS_RESOLVE_MAX];
-    const char *why = "no such host";
-    int n = cws_resolve_now(host, port, true, all, &why);
-    if (n <= 0)
-        return cws_error_set(error, CWS_EDNS, 0, "listen: %.80s: %s", host,
-                             why);
-    *out = *choose(all, n);
-    return 0;
-}
-
 static int open_socket(const union cws_address *address,
                        struct cws_error *error) {
     int fd = cws_tcp_listen(address, SOMAXCONN);
@@ -240,6 +221,37 @@ static int open_socket(const union cws_address *address,
     cws_address_format(address, where);
     return cws_error_set(error, CWS_ELISTEN, code, "listen: %s: %s", where,
                          cws_errtext(code, text));
+}
+
+/* Every address of both kinds, as Go's; IPv4 where there is no other. */
+static int open_any(int port, struct cws_error *error) {
+    union cws_address any;
+    (void)cws_address_parse("::", port, &any);
+    int fd = open_socket(&any, error);
+    if (fd >= 0 ||
+        (error->code != EAFNOSUPPORT && error->code != EADDRNOTAVAIL))
+        return fd;
+    (void)cws_address_parse("0.0.0.0", port, &any);
+    return open_socket(&any, error);
+}
+
+/* The socket, or an error in *error. */
+static int open_address(const char *text, struct cws_error *error) {
+    char host[HOST_MAX + 1];
+    int port;
+    if (!split_address(text, host, &port))
+        return cws_error_set(error, CWS_ELISTEN, 0,
+                             "listen: bad address '%.40s' (host:port expected)",
+                             text);
+    if (!*host)
+        return open_any(port, error);
+    union cws_address all[CWS_RESOLVE_MAX];
+    const char *why = "no such host";
+    int n = cws_resolve_now(host, port, true, all, &why);
+    if (n <= 0)
+        return cws_error_set(error, CWS_EDNS, 0, "listen: %.80s: %s", host,
+                             why);
+    return open_socket(choose(all, n), error);
 }
 
 static size_t max_connections(const struct cws_options *options) {
@@ -268,10 +280,7 @@ struct cws_listener *cws_listener_open(struct cws_loop *loop,
                                        struct cws_options *options,
                                        const struct cws_exchange_events *events,
                                        void *user, struct cws_error *error) {
-    union cws_address where;
-    if (resolve_address(address, &where, error) < 0)
-        return NULL;
-    int fd = open_socket(&where, error);
+    int fd = open_address(address, error);
     if (fd < 0)
         return NULL;
     struct cws_listener *l = cws_calloc(sizeof *l);

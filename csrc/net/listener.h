@@ -13,8 +13,9 @@
 struct cws_listener;
 
 /*
- * address: "host:port", ":port", "[::1]:port". A host with several addresses:
- * the first IPv4 one, else the first, as Go's net.Listen. Port 0 lets the
+ * address: "host:port", ":port" (every address, IPv4 and IPv6), "[::1]:port". A
+ * host with several addresses: the first IPv4 one, else the first, as Go's
+ * net.Listen. Port 0 lets the
  * kernel choose. options is kept; events are those of its exchanges, with
  * `user`. NULL with *error ("listen: 127.0.0.1:80: permission denied"). A
  * listener in use reports only once for the same accept error (EMFILE...),

@@ -21,12 +21,23 @@ socklen_t cws_address_size(const union cws_address *a) {
     return a->sa.sa_family == AF_INET6 ? sizeof a->in6 : sizeof a->in4;
 }
 
+/* Where the four bytes of an IPv4 address stand, or NULL: the peer of a socket
+ * that listens for both kinds has its address mapped into IPv6. */
+static const void *ipv4_of(const union cws_address *a) {
+    if (a->sa.sa_family == AF_INET)
+        return &a->in4.sin_addr;
+    if (a->sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
+        return &a->in6.sin6_addr.s6_addr[12];
+    return NULL;
+}
+
 void cws_address_format(const union cws_address *a,
                         char out[CWS_ADDRESS_TEXT]) {
     char host[INET6_ADDRSTRLEN];
+    const void *ipv4 = ipv4_of(a);
     out[0] = 0;
-    if (a->sa.sa_family == AF_INET) {
-        if (inet_ntop(AF_INET, &a->in4.sin_addr, host, sizeof host))
+    if (ipv4) { /* the port is at the same place in both */
+        if (inet_ntop(AF_INET, ipv4, host, sizeof host))
             snprintf(out, CWS_ADDRESS_TEXT, "%s:%d", host,
                      ntohs(a->in4.sin_port));
     } else if (a->sa.sa_family == AF_INET6) {
@@ -82,11 +93,20 @@ static int close_keeping_errno(int fd, int err) {
     return err;
 }
 
+static bool is_any6(const union cws_address *a) {
+    return a->sa.sa_family == AF_INET6 &&
+           IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr);
+}
+
 int cws_tcp_listen(const union cws_address *a, int backlog) {
     int fd = new_socket(a->sa.sa_family);
     if (fd < 0)
         return CWS_ELISTEN;
     set_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    if (is_any6(a)) { /* IPv4 as well, whatever the system's default is */
+        int no = 0;
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
+    }
     if (bind(fd, &a->sa, cws_address_size(a)) < 0 || listen(fd, backlog) < 0)
         return close_keeping_errno(fd, CWS_ELISTEN);
     return fd;

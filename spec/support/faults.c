@@ -38,6 +38,13 @@ static int fails(const char *name) {
     return 1;
 }
 
+/* Only of IPv6. */
+int socket(int family, int type, int protocol) {
+    if (family == AF_INET6 && fails("socket"))
+        return -1;
+    return NEXT(socket)(family, type, protocol);
+}
+
 int accept4(int fd, __SOCKADDR_ARG address, socklen_t *size, int flags) {
     if (fails("accept4"))
         return -1;
