@@ -202,6 +202,7 @@ end)
 
 describe("max_connections", function()
   net.guard()
+  process.guard()
 
   net.it("turns away what is one too many, B257", function()
     local server, url = net.serve({ ["/"] = echo }, { max_connections = 2 })
@@ -242,6 +243,43 @@ describe("max_connections", function()
     server:stop(0)
   end)
 
+  net.it("is by default what the descriptors allow; what comes then harms nobody", function()
+    local port = process.free_port()
+    local p = process.start({ "sh", "-c", 'ulimit -n 64; exec "$0" -e "$1"', process.lua, [[
+      local cws = require("cws")
+      cws.spawn(function() print("ready") io.stdout:flush() end)
+      cws.serve("127.0.0.1:" .. os.getenv("PORT"), { ["/"] = function(req)
+        local ws = assert(req:upgrade())
+        for message in ws:each() do ws:send(message) end
+      end })
+    ]] }, { env = { PORT = port } })
+    p:expect("ready")
+    local url = "ws://127.0.0.1:" .. port
+    local first, others = raw.upgrade(url), {}
+    for i = 1, 100 do
+      others[i] = assert(raw.connect(url))
+      others[i]:send(raw.request("/"))
+    end
+    local open, refused = 0, 0
+    for _, peer in ipairs(others) do
+      local head = peer:head() or ""
+      open = open + (head:find("^HTTP/1.1 101 ") and 1 or 0)
+      refused = refused + (head:find("^HTTP/1.1 503 ") and 1 or 0)
+    end
+    assert.equal(31, open) -- 64 - 32, with the first
+    assert.is_true(refused >= 1)
+    first:send_frame("text", "undisturbed")
+    assert.equal("undisturbed", first:frame().data)
+    for _, peer in ipairs(others) do peer:close() end
+    local ws
+    repeat ws = cws.connect(url .. "/") until ws -- there is room again
+    ws:terminate()
+    first:close()
+    assert.equal("", p:err())
+    p:kill("TERM")
+    assert.equal(0, p:wait())
+  end, 20)
+
   net.it("counts requests of plain HTTP too", function()
     local arrived, go = cws.channel(1), cws.channel()
     local server, url = net.serve({ ["/"] = function(_, res)
@@ -275,6 +313,13 @@ describe("a handler that raises", function()
     ["what yields nowhere"] = {
       function() string.gsub("x", "x", function() cws.sleep(1) end) end, "cannot wait here: sleep .*use cws.spawn",
     },
+    ["a stack that overflows"] = {
+      function()
+        local function deeper() return 1 + deeper() end
+        deeper()
+      end, "stack overflow",
+    },
+    ["ten megabytes"] = { function() error(("x"):rep(10 << 20)) end, "xxx" },
     ["in a <close> variable"] = {
       function() local _ <close> = setmetatable({}, { __close = function() error("at the end") end }) end, "at the end",
     },
@@ -303,6 +348,26 @@ describe("a handler that raises", function()
         assert.matches(case[2], line)
         assert.matches("stack traceback:.*server_spec.lua", line)
       end
+      server:stop(0)
+    end)
+  end
+
+  for name, log in pairs({
+    ["raises"] = function() error("the log fails") end,
+    ["waits, which it cannot"] = function() cws.sleep(1) end,
+    ["is no function"] = 42,
+  }) do
+    net.it("is logged to stderr when cws.log " .. name, function()
+      local written = {}
+      local server, url = net.serve({ ["/"] = function() error("the handler fails") end })
+      local stderr = io.stderr
+      io.stderr = { write = function(_, line) written[#written + 1] = line end } -- luacheck: ignore
+      cws.log = log
+      local status = ask(url)
+      io.stderr = stderr -- luacheck: ignore
+      assert.equal("500 Internal Server Error", status)
+      assert.equal(1, #written)
+      assert.matches("^[^\n]*the handler fails[^\n]*\n$", written[1])
       server:stop(0)
     end)
   end

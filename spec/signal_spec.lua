@@ -338,6 +338,32 @@ describe("cws.serve", function()
   net.guard()
   process.guard()
 
+  net.it("stopped by SIGSTOP for a while loses nobody, B245", function()
+    local port = process.free_port()
+    local p = start(([[
+      cws.spawn(function() print("ready") end)
+      cws.serve("127.0.0.1:%s", { ["/"] = function(req)
+        local ws = assert(req:upgrade())
+        for message in ws:each() do ws:send(message) end
+      end }, { ping_interval = 0.05, pong_timeout = 0.05, handshake_timeout = 0.2 })
+    ]]):format(port))
+    local clients = {}
+    for i = 1, 10 do clients[i] = assert(cws.connect("ws://127.0.0.1:" .. port .. "/")) end
+    for _ = 1, 3 do
+      cws.sleep(0.06) -- in the middle of their pings
+      p:kill("STOP")
+      cws.sleep(0.3)
+      p:kill("CONT")
+      for i, ws in ipairs(clients) do
+        assert.is_true(ws:send(tostring(i)))
+        assert.equal(tostring(i), ws:receive(5))
+      end
+    end
+    for _, ws in ipairs(clients) do ws:terminate() end
+    p:kill("TERM")
+    assert.equal(0, p:wait())
+  end)
+
   for _, name in ipairs({ "INT", "TERM" }) do
     net.it("stops gracefully on SIG" .. name, function()
       with_server(function(p, url)

@@ -117,7 +117,7 @@ static void push_signals(lua_State *L) {
         int number;
     } signals[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"KILL", SIGKILL},
                    {"PIPE", SIGPIPE}, {"TERM", SIGTERM}, {"USR1", SIGUSR1},
-                   {"USR2", SIGUSR2}};
+                   {"USR2", SIGUSR2}, {"STOP", SIGSTOP}, {"CONT", SIGCONT}};
     lua_newtable(L);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         lua_pushinteger(L, signals[i].number);
