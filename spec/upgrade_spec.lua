@@ -1,3 +1,4 @@
+local net = require("spec.support.net")
 local Response = require("cws.response")
 local upgrade = require("cws.upgrade")
 
@@ -107,6 +108,25 @@ describe("upgrade", function()
     assert.is_true(allows(only, "x"))
     assert.same({ "x", "good.example" }, asked)
     assert.is_false(allows(only, nil))
+  end)
+
+  it("matches patterns with several stars in any part", function()
+    local list = { "*://a.*.b.*.example", "http*://x.example:*", "*.y.*", "**z" }
+    for _, origin in ipairs({ "http://a.1.b.2.example", "wss://a.b.b.b.b.example", "https://x.example:1",
+      "http://x.example:", "ftp://q.y.r", "http://z", "http://aazz" }) do
+      assert.is_true(allows(list, origin), origin)
+    end
+    for _, origin in ipairs({ "http://a.1.b.example", "http://a.1.c.2.example", "x.example:1", "htt://x.example:1",
+      "http://y.r", "http://z/", "http://a/z", "http://zz." }) do
+      assert.is_false(allows(list, origin), origin)
+    end
+  end)
+
+  it("matches a long Origin with many stars in no time", function()
+    local origin = "https://" .. ("a."):rep(8000)
+    local cpu = os.clock()
+    assert.is_false(allows({ "https://*.*.b.example" }, origin))
+    assert.is_true(os.clock() - cpu < 0.05 * net.slow, os.clock() - cpu)
   end)
 
   it("chooses the first protocol of the server's that is offered", function()

@@ -27,11 +27,24 @@ local policy = { origins = true, protocols = true, headers = true }
 
 -- --- origins ----------------------------------------------------------------
 
+---Whether "*" in the pattern can stand for characters that make it the text. Each
+---part is taken where it is found first: no Origin is looked through twice, as
+---Lua's patterns would with several stars.
+---@param text string
 ---@param pattern string
----@return string a Lua pattern; `*` stands for any characters but "/"
-local function to_lua_pattern(pattern)
-  local escaped = pattern:lower():gsub("[%^%$%(%)%%%.%[%]%+%-%?]", "%%%0"):gsub("%*", "[^/]*")
-  return "^" .. escaped .. "$"
+---@return boolean
+local function matches_stars(text, pattern)
+  local first, rest, last = pattern:match("^([^*]*)%*(.-)([^*]*)$")
+  if not first then return text == pattern end
+  if text:sub(1, #first) ~= first then return false end
+  local at = #first + 1
+  for part in rest:gmatch("[^*]+") do
+    local _, stop = text:find(part, at, true)
+    if not stop then return false end
+    at = stop + 1
+  end
+  local tail = #text - #last + 1
+  return tail >= at and text:sub(tail) == last
 end
 
 ---Patterns with a scheme are compared with all of Origin, others with its host
@@ -40,11 +53,14 @@ end
 ---@param patterns string[]
 ---@return boolean
 local function matches(origin, patterns)
-  origin = origin:lower()
-  local authority = origin:match("^[%w+.-]+://([^/]*)$") or ""
+  local scheme, authority = origin:lower():match("^([%w+.-]+)://([^/]*)$")
   for _, pattern in ipairs(patterns) do
-    local subject = pattern:find("://", 1, true) and origin or authority
-    if subject:find(to_lua_pattern(pattern)) then return true end
+    local its_scheme, rest = pattern:lower():match("^(.-)://(.*)$")
+    if not its_scheme then
+      if matches_stars(authority or "", pattern:lower()) then return true end
+    elseif scheme and matches_stars(scheme, its_scheme) and matches_stars(authority, rest) then
+      return true
+    end
   end
   return false
 end
