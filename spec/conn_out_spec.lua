@@ -190,6 +190,31 @@ describe("the queue", function()
   end)
 end)
 
+describe("a sender that drops the connection when it has sent", function()
+  net.guard()
+
+  net.it("takes nothing from under those who are served with it", function()
+    local listener = raw.listen()
+    local task = cws.spawn(function()
+      local ws = assert(cws.connect(listener.url))
+      assert(ws:send(big, "binary"))
+      local weak = setmetatable({ ws }, { __mode = "v" })
+      assert(ws:send("last"))
+      ws = nil -- luacheck: ignore
+      collectgarbage()
+      collectgarbage()
+      return weak[1] == nil
+    end)
+    local peer = listener:accept()
+    peer:answer()
+    assert.equal(#big, #peer:frame().data)
+    assert.same({ true, true }, { task:join() })
+    assert.same({ "1 last", "8 1001" }, frames(peer, 2))
+    peer:close()
+    listener:close()
+  end)
+end)
+
 describe("the main program", function()
   net.guard()
 

@@ -132,6 +132,7 @@ describe("connect", function()
     ["that is cut off"] = { "Content-Length: 100\r\n\r\nhello", "hello" },
     ["in chunks"] = { "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n", "hello" },
     ["in chunks that are wrong"] = { "Transfer-Encoding: chunked\r\n\r\n3\r\nhelXX", "hel" },
+    ["whose length is too long to be one"] = { "Content-Length: 9999999999999999999\r\n\r\nhello", "hello" },
     ["of none"] = { "Content-Length: 0\r\n\r\n", "" },
     ["of 1024 bytes at most"] = { "\r\n" .. ("x"):rep(70000), ("x"):rep(1024) },
   }) do
@@ -140,6 +141,13 @@ describe("connect", function()
       assert.same({ "handshake", 503, case[2] }, { kind, status, response.body })
     end)
   end
+
+  net.it("gives no body where there is none by its status", function()
+    for _, status in ipairs({ 204, 304 }) do
+      local _, _, kind, code, response = connect(respond("HTTP/1.1 " .. status .. " X\r\n\r\nignored"))
+      assert.same({ "handshake", status, "" }, { kind, code, response.body })
+    end
+  end)
 
   net.it("waits for a body no longer than handshake_timeout, and gives what came", function()
     local start = cws.now()
