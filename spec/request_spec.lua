@@ -156,6 +156,56 @@ describe("req", function()
     assert.matches("bad option 'max_message' to 'upgrade' %(", errors[3])
     assert.matches("bad option 'protocols' to 'upgrade' %(", errors[4])
   end)
+
+  net.it("says where the wrong options of an upgrade stand", function()
+    local message
+    local line = debug.getinfo(1, "l").currentline + 2
+    answer(function(req)
+      local _, text = pcall(function() local ws = req:upgrade({ origins = 1 }) return ws end)
+      message = text
+    end, raw.request("/"))
+    assert.matches("request_spec%.lua:" .. line .. ": bad option", message)
+  end)
+
+  -- Without options C does what Lua does with them.
+  local foreign = raw.request("/", "Origin: http://evil.example\r\n")
+  for name, case in pairs({
+    ["a good request"] = { raw.request("/"), "101" },
+    ["the same origin"] = { (raw.request("/", "Origin: http://127.0.0.1\r\n")), "101" },
+    ["another origin"] = { foreign, "403", "Forbidden\n" },
+    ["no upgrade at all"] = { get("/"), "400", "Bad Request\n" },
+    ["another version"] = { (raw.request("/"):gsub("Version: 13", "Version: 12")), "426", "Upgrade Required\n" },
+    ["what was written before"] = { raw.request("/"), "200", "x", write = "x" },
+  }) do
+    net.it("upgrades alike with empty options and without: " .. name, function()
+      local seen = {}
+      for i, options in ipairs({ false, {} }) do
+        local result
+        local bytes = exchange(case[1], function(req, res)
+          if case.write then res:write(case.write) end
+          local ws, message, kind, status = req:upgrade(options or nil)
+          result = { not not ws, message or "", kind or "", status or 0, select(2, res:write("y")) or "" }
+          if ws then ws:terminate() end
+        end)
+        seen[i] = { bytes:gsub("\r\nDate: [^\r]*", ""), table.unpack(result) }
+        assert.matches("^HTTP/1.1 " .. case[2], bytes)
+      end
+      assert.same(seen[2], seen[1])
+    end)
+  end
+
+  net.it("is refused an upgrade after one, and by another task when its handler has returned", function()
+    local results, kept = {}, nil
+    exchange(raw.request("/"), function(req)
+      local ws = req:upgrade()
+      kept = req
+      results[1] = { req:upgrade() }
+      ws:terminate()
+    end)
+    results[2] = { kept:upgrade() }
+    local usage = { nil, "upgrade: the request is answered already", "usage" }
+    assert.same({ usage, usage }, results)
+  end)
 end)
 
 describe("res", function()

@@ -1,9 +1,35 @@
+local core = require("cws.core")
 local net = require("spec.support.net")
 local Response = require("cws.response")
 local upgrade = require("cws.upgrade")
 
 local methods = {}
+
+-- What C does for requests of C; the one below is between as C is.
+local real = { upgrader = core.upgrader, response = core.response }
+local fake = {}
+
+function fake.upgrader(fn)
+  return function(req, options)
+    local ws, message, kind, status = fn(req, options)
+    if ws then return ws end
+    return nil, message, kind, status
+  end
+end
+
+function fake.response(req, keep)
+  local res = req.writable
+  if keep == false then req.writable = nil end
+  return res
+end
+
+local function put(functions)
+  for name, fn in pairs(functions) do core[name] = fn end
+end
+
+core.upgrader = fake.upgrader
 upgrade.install(methods)
+put(real)
 
 function methods:check_upgrade()
   if self.refusal then return nil, self.refusal[1], "handshake", self.refusal[2] end
@@ -39,7 +65,7 @@ local function request(fields)
   req.host = req.host or "good.example"
   req.answered = false
   req.res = Response.new()
-  upgrade.set_response(req, req.res)
+  req.writable = req.res
   return req
 end
 
@@ -53,6 +79,9 @@ local function allows(origins, origin)
 end
 
 describe("upgrade", function()
+  setup(function() put(fake) end)
+  teardown(function() put(real) end)
+
   it("switches", function()
     local req = request()
     assert.equal("ws", req:upgrade())

@@ -23,8 +23,19 @@ struct request {
 };
 
 /* User values: the texts that stay (set before the exchange goes), the table of
- * header fields if it was asked for, and the connection. */
-enum { METHOD = 1, TARGET, PATH, QUERY, HOST, HEADERS, WS, VALUES = WS };
+ * header fields if it was asked for, the connection, and the response while the
+ * handler may still write one. */
+enum {
+    METHOD = 1,
+    TARGET,
+    PATH,
+    QUERY,
+    HOST,
+    HEADERS,
+    WS,
+    RESPONSE,
+    VALUES = RESPONSE
+};
 
 static struct request *check_request(lua_State *L) {
     struct request *r = luaL_checkudata(L, 1, LCWS_REQUEST);
@@ -41,9 +52,27 @@ struct arrival {
     struct lcws_task *task;
 };
 
+static void push_span(lua_State *L, struct cws_span span) {
+    lua_pushlstring(L, span.data, span.len);
+}
+
+/* Argument: the request. Sends what its handler wrote. */
+static int send_response(lua_State *L) {
+    struct request *r = lua_touserdata(L, 1);
+    luaL_checkstack(L, 6, NULL);
+    lcws_push_hook(L, r->s, "respond");
+    lcws_push_owner(L, r->task);
+    lua_getiuservalue(L, -1, RESPONSE);
+    lua_insert(L, -2);
+    lua_call(L, 2, 0);
+    return 0;
+}
+
 /* The handler returned or raised. */
 static void handler_ended(void *owner, enum lcws_task_result result) {
     struct request *r = owner;
+    if (r->x && result == LCWS_TASK_OK)
+        (void)lcws_protect(r->s, send_response, r);
     struct cws_exchange *x = r->x;
     r->x = NULL;
     if (x)
@@ -52,22 +81,32 @@ static void handler_ended(void *owner, enum lcws_task_result result) {
         lcws_ws_handler_ended(r->ws, result);
 }
 
+/* Pushes the handler of a path and a new response. */
+static void match(lua_State *L, struct arrival *a) {
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, a->server) != LUA_TUSERDATA)
+        luaL_error(L, "the server is gone");
+    lua_getiuservalue(L, -1, 1);
+    lua_remove(L, -2);
+    push_span(L, cws_exchange_request(a->x)->path);
+    lua_call(L, 1, 2);
+}
+
 /* Argument: the arrival. */
 static int start_handler(lua_State *L) {
     struct arrival *a = lua_touserdata(L, 1);
-    luaL_checkstack(L, 6, NULL);
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, a->server) != LUA_TUSERDATA)
-        return luaL_error(L, "the server is gone");
-    lua_getiuservalue(L, -1, 1);
-    struct request *r = lua_newuserdatauv(L, sizeof *r, VALUES);
+    luaL_checkstack(L, 8, NULL);
+    match(L, a);                                                 /* 2, 3 */
+    struct request *r = lua_newuserdatauv(L, sizeof *r, VALUES); /* 4 */
     memset(r, 0, sizeof *r);
     r->s = a->server->s;
     luaL_setmetatable(L, LCWS_REQUEST);
-    int index = lua_gettop(L);
-    lua_pushvalue(L, -2);
-    lua_pushvalue(L, index);
-    a->task = lcws_task_new(L, r->s, 1, handler_ended, r);
-    lua_pushvalue(L, index);
+    lua_pushvalue(L, 3);
+    lua_setiuservalue(L, 4, RESPONSE);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 4);
+    lua_pushvalue(L, 3);
+    a->task = lcws_task_new(L, r->s, 2, handler_ended, r);
+    lua_pushvalue(L, 4);
     lua_setiuservalue(L, -2, LCWS_TASK_OWNER);
     r->remote = *cws_exchange_remote(a->x);
     r->x = a->x;
@@ -87,10 +126,6 @@ void lcws_request_arrived(struct cws_exchange *x, void *user) {
 
 /* --- fields ------------------------------------------------------------------
  */
-
-static void push_span(lua_State *L, struct cws_span span) {
-    lua_pushlstring(L, span.data, span.len);
-}
 
 static struct cws_span text_of(const struct request *r, int which) {
     const struct cws_request *request = cws_exchange_request(r->x);
@@ -296,45 +331,63 @@ static int request_offered_protocols(lua_State *L) {
     return 1;
 }
 
+static bool same_origin(const struct cws_exchange *x) {
+    const char *head = cws_exchange_head(x);
+    const struct cws_http *http = cws_exchange_http(x);
+    const struct cws_http_field *origin =
+        cws_http_find(http, head, "Origin", 0);
+    if (!origin)
+        return true;
+    return !cws_http_find(http, head, "Origin", 1) &&
+           cws_handshake_same_origin(cws_http_span(head, origin->value),
+                                     cws_exchange_request(x)->host);
+}
+
 static int request_same_origin(lua_State *L) {
     struct request *r = check_request(L);
     if (!r->x)
         return 0;
-    const char *head = cws_exchange_head(r->x);
-    const struct cws_http *http = cws_exchange_http(r->x);
-    const struct cws_http_field *origin =
-        cws_http_find(http, head, "Origin", 0);
-    bool same = !origin;
-    if (origin && !cws_http_find(http, head, "Origin", 1))
-        same = cws_handshake_same_origin(cws_http_span(head, origin->value),
-                                         cws_exchange_request(r->x)->host);
-    lua_pushboolean(L, same);
+    lua_pushboolean(L, same_origin(r->x));
     return 1;
 }
 
-/* The switch itself: 0, or an error of layer 2 after which x has answered. The
- * new userdata is at the top of the stack. */
-static int switch_over(lua_State *L, struct request *r,
-                       struct cws_options *options, struct cws_conn **conn) {
-    struct cws_upgrade upgrade;
-    const char *why;
+/* Request at index 1. Pushes the new connection's userdata, which the request
+ * keeps. */
+static struct lcws_ws *new_ws(lua_State *L, struct request *r) {
+    keep_texts(L, r);
+    struct lcws_ws *ws = lcws_ws_new(L, r->s);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, WS);
+    return ws;
+}
+
+/* The switch itself, with the userdata on top of the stack: pushes what upgrade
+ * returns. `upgrade` and `options` are freed, and x is gone. */
+static int switch_over(lua_State *L, struct request *r, struct lcws_ws *ws,
+                       struct cws_upgrade *upgrade, struct cws_span protocol,
+                       struct cws_span fields, struct cws_options *options) {
+    struct cws_conn *conn;
     struct cws_exchange *x = r->x;
-    int err = CWS_EMEMORY; /* all else has passed the check before */
     r->x = NULL;
-    if (cws_exchange_check(x, &upgrade, &why) == 0)
-        err = cws_exchange_upgrade(x, &upgrade, span_at(L, 2), span_at(L, 5),
-                                   options, &lcws_ws_events, NULL, conn);
-    else
-        cws_exchange_refuse(x, 503, NULL);
-    cws_upgrade_free(&upgrade);
+    int err = cws_exchange_upgrade(x, upgrade, protocol, fields, options,
+                                   &lcws_ws_events, NULL, &conn);
+    cws_upgrade_free(upgrade);
     cws_options_drop(options);
-    return err;
+    if (err < 0)
+        return lcws_fail(L, err, 0, "handshake: %s",
+                         err == CWS_EMEMORY ? "out of memory" : "failed");
+    r->ws = ws;
+    lcws_ws_set(L, -1, ws, conn, protocol);
+    if (cws_listener_stopped(cws_conn_listener(conn))) /* it came too late */
+        (void)cws_conn_close(conn, CWS_CLOSE_GOING_AWAY, NULL, 0);
+    return 1;
 }
 
 /* request, protocol, fields, options */
 static int request_switch(lua_State *L) {
     struct request *r = check_request(L);
-    struct cws_conn *conn;
+    struct cws_upgrade upgrade;
+    const char *why;
     lua_settop(L, 4);
     size_t len;
     const char *protocol = luaL_optlstring(L, 2, "", &len);
@@ -343,21 +396,90 @@ static int request_switch(lua_State *L) {
     lcws_push_fields(L, 3, "upgrade"); /* 5 */
     if (!r->x)
         return over(L, r, "upgrade");
-    keep_texts(L, r);
-    struct lcws_ws *ws = lcws_ws_new(L, r->s); /* 6 */
-    lua_pushvalue(L, 6);
-    lua_setiuservalue(L, 1, WS);
+    struct lcws_ws *ws = new_ws(L, r); /* 6 */
     struct cws_options *options = lcws_check_options(
         L, 4, "upgrade", cws_listener_options(cws_exchange_listener(r->x)));
-    int err = switch_over(L, r, options, &conn);
-    if (err < 0)
-        return lcws_fail(L, err, 0, "handshake: %s",
-                         err == CWS_EMEMORY ? "out of memory" : "failed");
-    r->ws = ws;
-    lcws_ws_set(L, 6, ws, conn, span_at(L, 2));
-    if (cws_listener_stopped(cws_conn_listener(conn))) /* it came too late */
-        (void)cws_conn_close(conn, CWS_CLOSE_GOING_AWAY, NULL, 0);
-    lua_settop(L, 6);
+    if (cws_exchange_check(r->x, &upgrade, &why) == 0)
+        return switch_over(L, r, ws, &upgrade, span_at(L, 2), span_at(L, 5),
+                           options);
+    cws_upgrade_free(&upgrade);
+    cws_options_drop(options);
+    struct cws_exchange *x = r->x;
+    r->x = NULL;
+    cws_exchange_refuse(x, 503, NULL); /* all else has passed before */
+    return lcws_fail(L, CWS_EMEMORY, 0, "handshake: out of memory");
+}
+
+/* Whether the handler has written nothing yet. Leaves the response on the
+ * stack. */
+static bool is_unwritten(lua_State *L) {
+    if (lua_getiuservalue(L, 1, RESPONSE) != LUA_TTABLE)
+        return false;
+    lua_pushliteral(L, "body");
+    bool none = lua_rawget(L, -2) == LUA_TNIL;
+    lua_pop(L, 1);
+    return none;
+}
+
+/* No options, nothing written, the same origin, a good request: the Lua
+ * function would come to the same, with more coroutine stack than a connection
+ * needs afterwards. 0: let it see what is in the way. */
+static int upgrade_simply(lua_State *L, struct request *r) {
+    struct cws_upgrade upgrade;
+    const char *why;
+    if (!r->x || !lua_isnoneornil(L, 2) || !is_unwritten(L) ||
+        !same_origin(r->x))
+        return 0;
+    lua_pushliteral(L, "the request was upgraded");
+    lua_setfield(L, -2, "over");
+    struct lcws_ws *ws = new_ws(L, r);
+    if (cws_exchange_check(r->x, &upgrade, &why) != 0) {
+        cws_upgrade_free(&upgrade);
+        return 0;
+    }
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, RESPONSE);
+    const struct cws_span none = {"", 0};
+    return switch_over(
+        L, r, ws, &upgrade, none, none,
+        cws_options_keep(cws_listener_options(cws_exchange_listener(r->x))));
+}
+
+static int upgraded(lua_State *L, int status, lua_KContext context) {
+    (void)status, (void)context;
+    return lua_gettop(L);
+}
+
+/* Upvalue 1: the function that can do it all. */
+static int request_upgrade(lua_State *L) {
+    struct request *r = check_request(L);
+    int n = upgrade_simply(L, r);
+    if (n)
+        return n;
+    lua_settop(L, 2);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_callk(L, 2, LUA_MULTRET, 0, upgraded);
+    return lua_gettop(L);
+}
+
+/* core.upgrader(function): the method of requests. */
+static int l_upgrader(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_pushcclosure(L, request_upgrade, 1);
+    return 1;
+}
+
+/* core.response(request [, false]): what its handler may still write to, or
+ * nil; false: nothing any more. */
+static int l_response(lua_State *L) {
+    (void)check_request(L);
+    lua_getiuservalue(L, 1, RESPONSE);
+    if (lua_isboolean(L, 2)) {
+        lua_pushnil(L);
+        lua_setiuservalue(L, 1, RESPONSE);
+    }
     return 1;
 }
 
@@ -375,6 +497,9 @@ void lcws_open_request(lua_State *L) {
         {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", request_tostring},
                                     {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"upgrader", l_upgrader}, {"response", l_response}, {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
     lcws_new_class(L, LCWS_REQUEST, methods, meta);
     luaL_getmetatable(L, LCWS_REQUEST);
     lua_getfield(L, -1, "__index");

@@ -9,7 +9,8 @@
 #include "../net/listener.h"
 
 /* A userdata, in registry[address of this] while it listens or anything that
- * came from it is open. User value 1: the handler. */
+ * came from it is open. User value 1: what finds the
+ * handler and makes the response. */
 struct lcws_server {
     struct lcws *s;
     struct cws_listener *listener; /* NULL before it stands and after __gc */

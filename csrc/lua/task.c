@@ -146,10 +146,10 @@ static void task_end(struct lcws_task *t, int status) {
     cws_link_remove(&t->wait.link);
     t->wait.armed = false;
     push_task(L, t); /* alive until the last line */
-    unanchor(L, t);
-    lcws_wake_all(&t->joiners);
     if (t->ended)
         t->ended(t->owner, status == LUA_OK ? LCWS_TASK_OK : LCWS_TASK_ERROR);
+    unanchor(L, t);
+    lcws_wake_all(&t->joiners);
     lua_pop(L, 1);
 }
 

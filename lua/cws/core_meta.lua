@@ -6,7 +6,7 @@
 ---@alias cws.type "text"|"binary"|1|2
 
 ---@class cws.core
----@field hooks table functions that C calls: log(line), callbacks(ws)
+---@field hooks table functions that C calls: log(line), callbacks(ws), respond(res, req)
 ---@field ws table the methods of every connection; Lua adds to it
 ---@field request table the methods of every request
 ---@field server table the methods of every server
@@ -108,13 +108,14 @@ function core.is_running() end
 ---@class cws.core.server
 local server = {}
 
----Listens. `handler` runs in a task of its own for each request.
+---Listens. For each request the function gives what runs in a task of its own;
+---what that wrote is sent by hooks.respond when it returns.
 ---@param address string
 ---@param options table? the limits, and nothing else
----@param handler fun(req: cws.core.request)
+---@param match fun(path: string): cws.handler, cws.response
 ---@param name string? the function that the program called, for errors
 ---@return cws.core.server? server, string? message, cws.kind? kind, integer? errno
-function core.listen(address, options, handler, name) end
+function core.listen(address, options, match, name) end
 
 ---@return string
 function server:address() end
@@ -180,6 +181,17 @@ function request:same_origin() end
 ---@param options table?
 ---@return cws.ws? ws, string? message, cws.kind? kind, integer? status
 function request:switch(protocol, fields, options) end
+
+---The method req:upgrade: `fn`, but in the simplest case.
+---@param fn function
+---@return function
+function core.upgrader(fn) end
+
+---What the handler of a request may still write to; `false` takes that away.
+---@param req cws.core.request
+---@param keep false?
+---@return cws.response?
+function core.response(req, keep) end
 
 ---@class cws.core.response
 ---@field status integer

@@ -14,6 +14,7 @@ local core = require("cws.core")
 local escape = require("cws.escape")
 local json = require("cws.json")
 local log = require("cws.log")
+local Response = require("cws.response")
 local server = require("cws.server")
 local template = require("cws.template")
 local timers = require("cws.timers")
@@ -191,6 +192,7 @@ end
 
 core.hooks.log = write
 core.hooks.callbacks = callbacks.runner(write)
+core.hooks.respond = Response.send
 upgrade.install(core.request)
 json.install(core.ws, function() return cws.json end)
 

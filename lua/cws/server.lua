@@ -7,7 +7,6 @@ local Mux = require("cws.mux")
 local options = require("cws.options")
 local Response = require("cws.response")
 local timers = require("cws.timers")
-local upgrade = require("cws.upgrade")
 
 local server = {}
 
@@ -22,20 +21,17 @@ Server.__index = Server
 
 -- --- one request ------------------------------------------------------------
 
+---@type cws.handler
+local function not_found(_, res)
+  res:error(404, "404 page not found")
+end
+
+---C starts what this finds in a coroutine, and sends the response afterwards.
 ---@param mux cws.mux
----@return fun(req: cws.core.request)
-local function dispatcher(mux)
-  return function(req)
-    local handler = mux:match(req.path)
-    local res = Response.new()
-    if not handler then
-      res:error(404, "404 page not found")
-      return res:send(req)
-    end
-    upgrade.set_response(req, res)
-    handler(req, res)
-    upgrade.set_response(req, nil)
-    if not req.answered then res:send(req) end
+---@return fun(path: string): cws.handler, cws.response
+local function matcher(mux)
+  return function(path)
+    return mux:match(path) or not_found, Response.new()
   end
 end
 
@@ -59,11 +55,11 @@ function server.open(name, addr, given, index, level)
   check.type(1, name, "string", addr, level)
   local _, limits = options.split(given, name, index, {}, level)
   local mux = Mux.new()
-  local handler = dispatcher(mux)
+  local match = matcher(mux)
   -- all that takes memory, before anything listens
   local self = setmetatable({ core = false, mux = mux, stopped = channel.new() }, Server)
   local listener, message, kind, errno =
-    check.passed(name, level, pcall(core.listen, addr, limits, handler, name))
+    check.passed(name, level, pcall(core.listen, addr, limits, match, name))
   if not listener then return nil, message, kind, errno end
   self.core = listener
   return self

@@ -96,7 +96,7 @@ local function choose(req, protocols)
   if type(protocols) == "function" then
     local chosen = protocols(offered, req)
     if chosen and not contains(offered, chosen) then
-      check.option("protocols", "upgrade", "the function chose what was not offered", 2)
+      check.option("protocols", "upgrade", "the function chose what was not offered", 3)
     end
     return chosen or nil
   end
@@ -128,46 +128,36 @@ local function check_policy(own)
   local origins, protocols = own.origins, own.protocols
   if origins ~= nil and origins ~= "same" and origins ~= "any" and type(origins) ~= "function"
     and not is_list_of(origins, is_origin) then
-    check.option("origins", "upgrade", "\"same\", \"any\", a list of patterns or a function expected", 2)
+    check.option("origins", "upgrade", "\"same\", \"any\", a list of patterns or a function expected", 3)
   elseif protocols ~= nil and type(protocols) ~= "function" and not is_list_of(protocols, core.is_token) then
-    check.option("protocols", "upgrade", "list of tokens or function expected", 2)
+    check.option("protocols", "upgrade", "list of tokens or function expected", 3)
   end
   local list, problem = fields.list(own.headers)
-  if problem then check.option("headers", "upgrade", problem, 2) end
+  if problem then check.option("headers", "upgrade", problem, 3) end
   return list
 end
 
 -- --- upgrading --------------------------------------------------------------
-
--- The answers of requests whose handler runs and has not upgraded.
-local responses = setmetatable({}, { __mode = "k" })
-
----@param req cws.core.request
----@param res cws.response? nil: forget it
-function upgrade.set_response(req, res)
-  responses[req] = res
-end
 
 local texts = {
   [403] = "Forbidden",
 }
 
 ---@param req cws.core.request
+---@param why string
+local function finish(req, why)
+  local res = core.response(req, false)
+  if res then res:finish(why) end
+end
+
+---@param req cws.core.request
 ---@param status integer
 ---@param message string
 ---@return nil, string, cws.kind, integer
 local function refuse(req, status, message)
-  upgrade.finish(req, "the upgrade was refused")
+  finish(req, "the upgrade was refused")
   req:respond(status, { "Content-Type", "text/plain; charset=utf-8" }, (texts[status] or core.reason(status)) .. "\n")
   return nil, message, "handshake", status
-end
-
----@param req cws.core.request
----@param why string
-function upgrade.finish(req, why)
-  local res = responses[req]
-  if res then res:finish(why) end
-  responses[req] = nil
 end
 
 ---Why the handler cannot upgrade the request any more; C knows when its time
@@ -175,7 +165,7 @@ end
 ---@param req cws.core.request
 ---@return string?
 local function too_late(req)
-  local res = responses[req]
+  local res = core.response(req)
   if not res then return "upgrade: the request is answered already" end
   if res:is_written() then return "upgrade: the handler has written an answer already" end
   return nil
@@ -185,7 +175,7 @@ end
 ---@param given cws.upgrade.options?
 ---@return cws.ws? ws, string? message, cws.kind? kind, integer? status
 local function upgrade_request(req, given)
-  local own, limits = options.split(given, "upgrade", 1, policy)
+  local own, limits = options.split(given, "upgrade", 1, policy, 2)
   local list = check_policy(own)
   local late = too_late(req)
   if late then return nil, late, "usage" end
@@ -200,20 +190,20 @@ local function upgrade_request(req, given)
   local protocol = choose(req, own.protocols)
   late = too_late(req) -- a function of the options may have waited
   if late then return nil, late, "usage" end
-  local res = responses[req]
-  local ws, why, what, code = check.passed("upgrade", 1, pcall(req.switch, req, protocol, list, limits))
+  local ws, why, what, code = check.passed("upgrade", 2, pcall(req.switch, req, protocol, list, limits))
   if not ws then
-    res:finish("the upgrade failed")
+    core.response(req):finish("the upgrade failed")
     return nil, why, what, code
   end
-  upgrade.finish(req, "the request was upgraded")
+  finish(req, "the request was upgraded")
   return ws
 end
 
----Adds `upgrade` to the methods of requests.
+---Adds `upgrade` to the methods of requests: a function of C, which does without
+---the one above when there are no options and nothing is in the way.
 ---@param methods table
 function upgrade.install(methods)
-  methods.upgrade = upgrade_request
+  methods.upgrade = core.upgrader(upgrade_request)
 end
 
 return upgrade
