@@ -70,6 +70,7 @@ static void on_limit(struct ev_loop *ev, ev_timer *timer, int revents) {
 static int loop_run(lua_State *L) {
     struct testing_loop *self = check(L);
     ev_timer_init(&self->limit, on_limit, luaL_checknumber(L, 2), 0.);
+    ev_now_update(self->ev); /* it may have rested for long */
     ev_timer_start(self->ev, &self->limit);
     ev_unref(self->ev); /* it is no reason to go on */
     self->L = L;
