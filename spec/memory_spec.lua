@@ -337,9 +337,12 @@ describe("a coroutine that dies while it waits, B226", function()
       function() coroutine.yield() end,
       function() server:stop(0.02) end,
     }) do
-      local co = waiting(fn)
+      local co, task = waiting(fn)
       assert.is_true(coroutine.close(co))
+      co, fn = nil, nil -- luacheck: ignore
       collect()
+      task:cancel()
+      assert.equal("internal", select(3, task:join(5)))
     end
     local getter = cws.spawn(function() return ch:receive(5) end)
     ch:send("for the living")
@@ -466,7 +469,10 @@ describe("a finalizer called by hand, twice, B230", function()
   net.it("a server's: it does not listen any more", function()
     local server, url = net.serve({ ["/"] = echo })
     local ws = assert(cws.connect(url .. "/"))
+    local stop = cws.spawn(server.core.wait_idle, server.core, 60)
+    cws.sleep(0)
     finalize(server.core)
+    assert.same({ true, true }, { stop:join(5) })
     assert.same({ nil, "refused" }, { raw.connect(url) })
     ws:send("open connections go on")
     assert.equal("open connections go on", ws:receive())

@@ -121,6 +121,7 @@ static int server_gc(lua_State *L) {
         server->s->listeners--;
     server->listening = false;
     cws_listener_release(listener);
+    lcws_wake_all(&server->idlers);
     return 0;
 }
 
