@@ -225,6 +225,7 @@ void lcws_ws_handler_ended(struct lcws_ws *ws, enum lcws_task_result result);
 /* --- parts of the module: each adds functions to the table on top ------- */
 
 void lcws_open_task(lua_State *L);    /* task.c */
+void lcws_open_waiter(lua_State *L);  /* waiter.c */
 void lcws_open_loop(lua_State *L);    /* loop.c: run, step, timers */
 void lcws_open_signal(lua_State *L);  /* signal.c: watch_signal */
 void lcws_open_options(lua_State *L); /* options.c: defaults */

@@ -121,6 +121,7 @@ static void open_module(lua_State *L) {
     lua_setfield(L, -2, "hooks");
     lcws_open_options(L);
     lcws_open_task(L);
+    lcws_open_waiter(L);
     lcws_open_loop(L);
     lcws_open_signal(L);
     lcws_open_fields(L);
