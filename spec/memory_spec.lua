@@ -309,17 +309,17 @@ describe("a coroutine that dies while it waits, B226", function()
   net.it("in any other wait: nothing else suffers", function()
     net.log()
     local server, url = net.serve({ ["/"] = echo })
-    local ch, other = cws.channel(), cws.spawn(cws.sleep, 0.05)
-    local never = raw.listen()
+    local ch, other = cws.channel(), cws.spawn(cws.sleep, 60)
+    local never, silent = raw.listen(), raw.upgrade(url) -- stop waits for it
     for _, fn in ipairs({
       function() ch:receive() end,
       function() ch:send("lost") end,
-      function() cws.select({ ch, timeout = 10 }) end,
-      function() cws.sleep(0.02) end,
+      function() cws.select({ ch, timeout = 60 }) end,
+      function() cws.sleep(60) end,
       function() other:join() end,
       function() cws.connect(never.url) end,
       function() coroutine.yield() end,
-      function() server:stop(0.02) end,
+      function() server:stop(60) end,
     }) do
       local co, task = waiting(fn)
       assert.is_true(coroutine.close(co))
@@ -331,9 +331,11 @@ describe("a coroutine that dies while it waits, B226", function()
     local getter = cws.spawn(function() return ch:receive(5) end)
     ch:send("for the living")
     assert.same({ true, "for the living" }, { getter:join() })
+    other:cancel()
     assert.is_true(other:join())
     assert.same({ nil, "refused" }, { raw.connect(url) }) -- stop had got so far
     never:close()
+    silent:close()
   end)
 
   net.it("a handler's: its connection is closed when the end is seen", function()
