@@ -266,11 +266,8 @@ static int ws_next(lua_State *L) {
 /* `for message, type in ws:each()`: no Lua function between. */
 static int ws_each(lua_State *L) {
     (void)lcws_ws_check(L);
-    lua_settop(L, 1);
-    lua_pushvalue(L, WS_TEXT);
-    lua_pushvalue(L, WS_BINARY);
-    lua_pushcclosure(L, ws_next, WS_UPVALUES);
-    lua_insert(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, 1);
     return 2;
 }
 
@@ -394,7 +391,6 @@ const struct cws_conn_events lcws_ws_events = {.readable = on_readable,
 /* --- opening -------------------------------------------------------------- */
 
 static const luaL_Reg methods[] = {{"receive", ws_receive},
-                                   {"each", ws_each},
                                    {"close", ws_close},
                                    {"terminate", ws_terminate},
                                    {NULL, NULL}};
@@ -409,6 +405,14 @@ void lcws_push_types(lua_State *L) {
     lua_pushliteral(L, "binary");
 }
 
+/* One iterator for all: a closure each would stay as long as a connection. */
+static void add_each(lua_State *L) {
+    lcws_push_types(L);
+    lua_pushcclosure(L, ws_next, WS_UPVALUES);
+    lua_pushcclosure(L, ws_each, 1);
+    lua_setfield(L, -2, "each");
+}
+
 void lcws_open_ws(lua_State *L) {
     static const luaL_Reg none[] = {{NULL, NULL}};
     lcws_new_class(L, LCWS_WS, none, metamethods);
@@ -417,6 +421,7 @@ void lcws_open_ws(lua_State *L) {
     lua_remove(L, -2);
     lcws_push_types(L);
     luaL_setfuncs(L, methods, WS_UPVALUES);
+    add_each(L);
     lcws_open_send(L);
     lcws_open_info(L);
     lcws_open_stream(L);
