@@ -134,6 +134,21 @@ describe("req", function()
     assert.matches("^cws%.request: GET /x%?y from 127", tostring(kept))
   end)
 
+  net.it("keeps the texts of a long request, and gives the coroutine back", function()
+    local target = "/" .. ("a%20"):rep(1000) .. "?" .. ("b"):rep(1000)
+    local kept, weak = nil, setmetatable({}, { __mode = "k" })
+    exchange(get(target, ""), function(req)
+      kept = req
+      weak[coroutine.running()] = true
+    end)
+    assert.same({ target, "/" .. ("a "):rep(1000), ("b"):rep(1000), "a.example:81", "GET" },
+      { kept.target, kept.path, kept.query, kept.host, kept.method })
+    assert.matches("^127%.0%.0%.1:%d+$", kept.remote)
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(next(weak))
+  end)
+
   net.it("is wrong for what is no request", function()
     local header
     exchange(get("/"), function(req) header = req.header end)

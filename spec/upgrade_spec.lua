@@ -56,6 +56,7 @@ end
 function methods:switch(protocol, fields, limits)
   self.answered = true
   self.switched = { protocol, fields, limits }
+  self.writable = nil
   return "ws"
 end
 

@@ -101,10 +101,10 @@ void lcws_push_hook(lua_State *L, struct lcws *s, const char *name);
 /* One who waits: part of a task, or on the C stack of the main program. Zero
  * value: waits for nothing. */
 struct lcws_wait {
-    struct cws_link link;   /* for whoever keeps a queue of them */
-    struct lcws_task *task; /* NULL: the main program drives the loop */
+    struct cws_link link; /* for whoever keeps a queue of them */
     struct lcws *s;
-    bool armed; /* inside a wait */
+    bool in_task; /* false: the main program drives the loop */
+    bool armed;   /* inside a wait */
     bool woken;
     bool timed_out;
     bool cancelled;
@@ -189,10 +189,24 @@ struct lcws_task *lcws_task_new(lua_State *L, struct lcws *s, int nargs,
                                 void (*ended)(void *owner,
                                               enum lcws_task_result result),
                                 void *owner);
-/* A user value of the task's userdata: what has to live until `ended`. */
-#define LCWS_TASK_OWNER 3
-/* Pushes that of a task that has not ended. */
-void lcws_push_owner(lua_State *L, struct lcws_task *task);
+/* A user value of the userdata of a task with `ended`: what has to live until
+ * then. */
+#define LCWS_TASK_OWNER 2
+
+/*
+ * A task whose userdata is something else as well, and saves the memory of
+ * another: pushes it with `values` user values more, from LCWS_TASK_OWNER + 1
+ * on, and returns `size` zeroed bytes of it, which `ended` will be given. The
+ * caller sets its metatable.
+ */
+void *lcws_task_make(lua_State *L, struct lcws *s, size_t size, int values,
+                     void (*ended)(void *bytes, enum lcws_task_result result));
+void *lcws_task_bytes(void *userdata);
+/* The userdata of the bytes, until the task has ended. */
+void lcws_task_push(lua_State *L, void *bytes);
+/* Gives it its function and arguments, as lcws_task_new. */
+struct lcws_task *lcws_task_begin(lua_State *L, int index, int nargs);
+
 /* Only from a callback of the loop: no need to wait for the next turn. */
 void lcws_task_start(struct lcws_task *task);
 
@@ -218,6 +232,8 @@ struct lcws_ws *lcws_ws_new(lua_State *L, struct lcws *s);
  * the userdata at stack index `index` of L. */
 void lcws_ws_set(lua_State *L, int index, struct lcws_ws *ws,
                  struct cws_conn *conn, struct cws_span protocol);
+/* NULL before that and after __gc. */
+struct cws_conn *lcws_ws_conn(const struct lcws_ws *ws);
 /* The handler that owns it returned (1000) or raised (1011): closes in the
  * background. */
 void lcws_ws_handler_ended(struct lcws_ws *ws, enum lcws_task_result result);

@@ -50,6 +50,10 @@ void lcws_ws_set(lua_State *L, int index, struct lcws_ws *ws,
     lua_setiuservalue(L, index, WS_PROTOCOL);
 }
 
+struct cws_conn *lcws_ws_conn(const struct lcws_ws *ws) {
+    return ws->conn;
+}
+
 void lcws_ws_handler_ended(struct lcws_ws *ws, enum lcws_task_result result) {
     if (!ws->conn)
         return;
@@ -263,7 +267,8 @@ static int ws_next(lua_State *L) {
     return receive_or_wait(L, lcws_ws_check(L), INFINITY);
 }
 
-/* `for message, type in ws:each()`: no Lua function between. */
+/* `for message, type in ws:each()`: no Lua function between. Upvalue 1: the
+ * iterator. */
 static int ws_each(lua_State *L) {
     (void)lcws_ws_check(L);
     lua_pushvalue(L, lua_upvalueindex(1));
@@ -351,7 +356,7 @@ static void on_writable(struct cws_conn *conn, void *user) {
     while (!cws_link_empty(&ws->senders) &&
            (lcws_ws_ended(ws) || cws_conn_can_send(conn))) {
         struct lcws_wait *wait = first(&ws->senders);
-        bool main = !wait->task;
+        bool main = !wait->in_task;
         ws->turn = true;
         lcws_wake_now(wait);
         if (cws_conn_user(conn) != ws) /* collected meanwhile */

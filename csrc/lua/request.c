@@ -12,33 +12,28 @@
 #include "../net/exchange.h"
 #include "fields.h"
 
-/* A userdata; the handler's task holds it until `handler_ended`. */
+/* Part of the userdata of the handler's task, which is the request as well:
+ * every open connection holds one. */
 struct request {
     struct lcws *s;
     struct cws_exchange *x; /* NULL: answered, upgraded or too late */
-    struct lcws_task *task; /* the handler's, while x is here */
-    struct lcws_ws *ws;     /* what it was upgraded to; user value WS */
+    struct lcws_ws *ws;     /* what it was upgraded to */
     bool too_late;          /* handler_timeout answered for us */
-    union cws_address remote;
 };
 
-/* User values: the texts that stay (set before the exchange goes), the table of
- * header fields if it was asked for, the connection, and the response while the
- * handler may still write one. */
-enum {
-    METHOD = 1,
-    TARGET,
-    PATH,
-    QUERY,
-    HOST,
-    HEADERS,
-    WS,
-    RESPONSE,
-    VALUES = RESPONSE
-};
+/* User values: the texts that stay, in one string (set before the exchange
+ * goes), the table of header fields if it was asked for, and the response while
+ * the handler may still write one, then the connection. */
+enum { TEXTS = LCWS_TASK_OWNER, HEADERS, RESPONSE, WS = RESPONSE };
+
+#define MORE_VALUES (WS - LCWS_TASK_OWNER)
+
+/* The texts, in the order in which they stand behind their lengths. REMOTE is
+ * empty after an upgrade: the connection knows. */
+enum { METHOD, TARGET, PATH, QUERY, HOST, REMOTE, TEXT_COUNT };
 
 static struct request *check_request(lua_State *L) {
-    struct request *r = luaL_checkudata(L, 1, LCWS_REQUEST);
+    struct request *r = lcws_task_bytes(luaL_checkudata(L, 1, LCWS_REQUEST));
     lcws_check_own(L, r->s);
     return r;
 }
@@ -61,7 +56,7 @@ static int send_response(lua_State *L) {
     struct request *r = lua_touserdata(L, 1);
     luaL_checkstack(L, 6, NULL);
     lcws_push_hook(L, r->s, "respond");
-    lcws_push_owner(L, r->task);
+    lcws_task_push(L, r);
     lua_getiuservalue(L, -1, RESPONSE);
     lua_insert(L, -2);
     lua_call(L, 2, 0);
@@ -95,22 +90,19 @@ static void match(lua_State *L, struct arrival *a) {
 static int start_handler(lua_State *L) {
     struct arrival *a = lua_touserdata(L, 1);
     luaL_checkstack(L, 8, NULL);
-    match(L, a);                                                 /* 2, 3 */
-    struct request *r = lua_newuserdatauv(L, sizeof *r, VALUES); /* 4 */
-    memset(r, 0, sizeof *r);
-    r->s = a->server->s;
+    match(L, a); /* 2, 3 */
+    struct lcws *s = a->server->s;
+    struct request *r =
+        lcws_task_make(L, s, sizeof *r, MORE_VALUES, handler_ended); /* 4 */
+    r->s = s;
     luaL_setmetatable(L, LCWS_REQUEST);
     lua_pushvalue(L, 3);
     lua_setiuservalue(L, 4, RESPONSE);
     lua_pushvalue(L, 2);
     lua_pushvalue(L, 4);
     lua_pushvalue(L, 3);
-    a->task = lcws_task_new(L, r->s, 2, handler_ended, r);
-    lua_pushvalue(L, 4);
-    lua_setiuservalue(L, -2, LCWS_TASK_OWNER);
-    r->remote = *cws_exchange_remote(a->x);
+    a->task = lcws_task_begin(L, 4, 2);
     r->x = a->x;
-    r->task = a->task;
     cws_exchange_own(a->x, r);
     return 0;
 }
@@ -144,19 +136,49 @@ static struct cws_span text_of(const struct request *r, int which) {
 }
 
 /* Before the exchange goes: what stays of it. Request at index 1. */
-static void keep_texts(lua_State *L, const struct request *r) {
-    for (int which = METHOD; which <= HOST; which++) {
-        push_span(L, text_of(r, which));
-        lua_setiuservalue(L, 1, which);
+static void keep_texts(lua_State *L, const struct request *r, bool remote) {
+    char address[CWS_ADDRESS_TEXT] = "";
+    struct cws_span texts[TEXT_COUNT];
+    uint16_t lengths[TEXT_COUNT]; /* a head is shorter than 64 KiB */
+    luaL_Buffer buffer;
+    if (remote)
+        cws_address_format(cws_exchange_remote(r->x), address);
+    texts[REMOTE] = (struct cws_span){address, strlen(address)};
+    for (int i = METHOD; i < REMOTE; i++)
+        texts[i] = text_of(r, i);
+    for (int i = METHOD; i < TEXT_COUNT; i++)
+        lengths[i] = (uint16_t)texts[i].len;
+    luaL_buffinit(L, &buffer);
+    luaL_addlstring(&buffer, (const char *)lengths, sizeof lengths);
+    for (int i = METHOD; i < TEXT_COUNT; i++)
+        luaL_addlstring(&buffer, texts[i].data, texts[i].len);
+    luaL_pushresult(&buffer);
+    lua_setiuservalue(L, 1, TEXTS);
+}
+
+/* Pushes one of them. */
+static void push_kept(lua_State *L, int which) {
+    uint16_t lengths[TEXT_COUNT];
+    lua_getiuservalue(L, 1, TEXTS);
+    const char *text = lua_tostring(L, -1);
+    if (!text) { /* there was no memory to keep it in */
+        lua_pushliteral(L, "");
+        return;
     }
+    memcpy(lengths, text, sizeof lengths);
+    text += sizeof lengths;
+    for (int i = METHOD; i < which; i++)
+        text += lengths[i];
+    lua_pushlstring(L, text, lengths[which]);
+    lua_remove(L, -2);
 }
 
 /* Argument: the request. */
 static int keep_of_task(lua_State *L) {
     struct request *r = lua_touserdata(L, 1);
-    lcws_push_owner(L, r->task);
+    lcws_task_push(L, r);
     lua_replace(L, 1);
-    keep_texts(L, r);
+    keep_texts(L, r, true);
     return 0;
 }
 
@@ -174,13 +196,19 @@ static int push_text(lua_State *L, const struct request *r, int which) {
     if (r->x)
         push_span(L, text_of(r, which));
     else
-        lua_getiuservalue(L, 1, which);
+        push_kept(L, which);
     return 1;
 }
 
 static int push_remote(lua_State *L, const struct request *r) {
     char text[CWS_ADDRESS_TEXT];
-    cws_address_format(&r->remote, text);
+    struct cws_conn *conn = r->ws ? lcws_ws_conn(r->ws) : NULL;
+    if (conn)
+        cws_conn_remote(conn, text);
+    else if (r->x)
+        cws_address_format(cws_exchange_remote(r->x), text);
+    else
+        return push_text(L, r, REMOTE);
     lua_pushstring(L, text);
     return 1;
 }
@@ -283,7 +311,7 @@ static int request_respond(lua_State *L) {
     lcws_push_fields(L, 3, "respond"); /* 5 */
     if (!r->x)
         return over(L, r, "respond");
-    keep_texts(L, r);
+    keep_texts(L, r, true);
     struct cws_exchange *x = r->x;
     r->x = NULL;
     cws_exchange_respond(x, (int)status, span_at(L, 5), span_at(L, 4));
@@ -351,14 +379,10 @@ static int request_same_origin(lua_State *L) {
     return 1;
 }
 
-/* Request at index 1. Pushes the new connection's userdata, which the request
- * keeps. */
+/* Request at index 1. Pushes the new connection's userdata. */
 static struct lcws_ws *new_ws(lua_State *L, struct request *r) {
-    keep_texts(L, r);
-    struct lcws_ws *ws = lcws_ws_new(L, r->s);
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, WS);
-    return ws;
+    keep_texts(L, r, false);
+    return lcws_ws_new(L, r->s);
 }
 
 /* The switch itself, with the userdata on top of the stack: pushes what upgrade
@@ -376,7 +400,9 @@ static int switch_over(lua_State *L, struct request *r, struct lcws_ws *ws,
     if (err < 0)
         return lcws_fail(L, err, 0, "handshake: %s",
                          err == CWS_EMEMORY ? "out of memory" : "failed");
-    r->ws = ws;
+    r->ws = ws; /* kept in the place of the response */
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, WS);
     lcws_ws_set(L, -1, ws, conn, protocol);
     if (cws_listener_stopped(cws_conn_listener(conn))) /* it came too late */
         (void)cws_conn_close(conn, CWS_CLOSE_GOING_AWAY, NULL, 0);
@@ -437,8 +463,6 @@ static int upgrade_simply(lua_State *L, struct request *r) {
         cws_upgrade_free(&upgrade);
         return 0;
     }
-    lua_pushnil(L);
-    lua_setiuservalue(L, 1, RESPONSE);
     const struct cws_span none = {"", 0};
     return switch_over(
         L, r, ws, &upgrade, none, none,
@@ -475,7 +499,8 @@ static int l_upgrader(lua_State *L) {
  * nil; false: nothing any more. */
 static int l_response(lua_State *L) {
     (void)check_request(L);
-    lua_getiuservalue(L, 1, RESPONSE);
+    if (lua_getiuservalue(L, 1, RESPONSE) != LUA_TTABLE)
+        return 0; /* the connection */
     if (lua_isboolean(L, 2)) {
         lua_pushnil(L);
         lua_setiuservalue(L, 1, RESPONSE);

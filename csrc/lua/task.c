@@ -11,23 +11,28 @@
 
 struct lcws_task {
     struct lcws *s;
-    lua_State *co; /* its thread; also its user value 1 */
-    int anchor;    /* place in the table of live tasks; 0: ended */
-    int nargs;     /* on co's stack, for the first resume */
+    lua_State *co;   /* its thread; also its user value 1 */
+    ev_timer *timer; /* of waits with a timeout; made for the first */
+    struct cws_job job;
+    struct lcws_wait wait;
+    union {
+        struct cws_link joiners; /* struct lcws_wait; of a spawned task */
+        struct {                 /* of one of ours: nobody can join it */
+            void (*ended)(void *owner, enum lcws_task_result result);
+            void *owner;
+        };
+    };
+    int anchor; /* place in the table of live tasks; 0: ended */
+    int nargs;  /* on co's stack, for the first resume */
+    bool ours;
     bool started;
     bool cancelled; /* cancel() found no wait to end */
     bool failed;    /* it raised; its error text is user value 2 */
-    struct cws_job job;
-    struct lcws_wait wait;
-    ev_timer timer;          /* of a wait with a timeout */
-    struct cws_link joiners; /* struct lcws_wait */
-    void (*ended)(void *owner, enum lcws_task_result result);
-    void *owner;
 };
 
 #define TASK_THREAD 1 /* user values */
-#define TASK_ERROR 2
-#define TASK_VALUES LCWS_TASK_OWNER
+#define TASK_ERROR 2  /* of a spawned task; LCWS_TASK_OWNER of one of ours */
+#define TASK_VALUES 2
 
 /* --- anchoring: a list of free slots in a table -------------------------- */
 
@@ -68,12 +73,6 @@ static void push_task(lua_State *L, struct lcws_task *t) {
     lua_remove(L, -2);
 }
 
-void lcws_push_owner(lua_State *L, struct lcws_task *t) {
-    push_task(L, t);
-    lua_getiuservalue(L, -1, LCWS_TASK_OWNER);
-    lua_remove(L, -2);
-}
-
 /* --- ending -------------------------------------------------------------- */
 
 void lcws_wake_all(struct cws_link *queue) {
@@ -110,10 +109,12 @@ static int report_error(lua_State *L) {
     luaL_checkstack(L, 10, NULL);
     push_error_text(L, t);
     luaL_traceback(L, t->co, lua_tostring(L, -1), 0);
-    push_task(L, t);
-    lua_pushvalue(L, -3);
-    lua_setiuservalue(L, -2, TASK_ERROR);
-    lua_pop(L, 1);
+    if (!t->ours) {
+        push_task(L, t);
+        lua_pushvalue(L, -3);
+        lua_setiuservalue(L, -2, TASK_ERROR);
+        lua_pop(L, 1);
+    }
     lcws_push_hook(L, t->s, "log");
     lua_pushvalue(L, -2);
     lua_call(L, 1, 0);
@@ -136,20 +137,31 @@ static void task_failed(struct lcws_task *t) {
     lua_settop(t->co, 0);
 }
 
+static void free_timer(struct lcws_task *t) {
+    if (t->timer)
+        ev_timer_stop(t->s->loop->ev, t->timer);
+    cws_free(t->timer);
+    t->timer = NULL;
+}
+
 static void task_end(struct lcws_task *t, int status) {
     struct lcws *s = t->s;
     lua_State *L = lcws_stack(s);
     if (status != LUA_OK)
         task_failed(t);
-    ev_timer_stop(s->loop->ev, &t->timer);
+    free_timer(t);
     cws_job_cancel(&t->job);
     cws_link_remove(&t->wait.link);
     t->wait.armed = false;
     push_task(L, t); /* alive until the last line */
-    if (t->ended)
+    if (t->ours) {
         t->ended(t->owner, status == LUA_OK ? LCWS_TASK_OK : LCWS_TASK_ERROR);
+        lua_pushnil(L); /* the program may keep a request, but not this */
+        lua_setiuservalue(L, -2, TASK_THREAD);
+    }
     unanchor(L, t);
-    lcws_wake_all(&t->joiners);
+    if (!t->ours)
+        lcws_wake_all(&t->joiners);
     lua_pop(L, 1);
 }
 
@@ -199,24 +211,29 @@ void lcws_task_start(struct lcws_task *t) {
     run_task(&t->job);
 }
 
+static struct lcws_task *task_of(struct lcws_wait *w) {
+    return (struct lcws_task *)(void *)((char *)w -
+                                        offsetof(struct lcws_task, wait));
+}
+
 /* A finalizer may come when the loop has gone. */
 void lcws_wake(struct lcws_wait *w) {
     w->woken = true;
     if (!w->s->loop)
         return;
-    if (!w->task)
+    if (!w->in_task)
         cws_loop_break(w->s->loop);
     else if (w->armed)
-        cws_loop_post(w->s->loop, &w->task->job);
+        cws_loop_post(w->s->loop, &task_of(w)->job);
 }
 
 void lcws_wake_now(struct lcws_wait *w) {
-    if (!w->task || !w->armed) {
+    if (!w->in_task || !w->armed) {
         lcws_wake(w);
         return;
     }
-    cws_job_cancel(&w->task->job);
-    resume_waiting(w->task);
+    cws_job_cancel(&task_of(w)->job);
+    resume_waiting(task_of(w));
 }
 
 static void on_timeout(struct ev_loop *ev, ev_timer *timer, int revents) {
@@ -276,14 +293,28 @@ static int perform_k(lua_State *L, int status, lua_KContext context) {
     int n = w->cancelled && !op->given ? -1 : op->attempt(L, s);
     if (n < 0 && !w->cancelled && !w->timed_out)
         return yield(L, op, t);
-    if (ev_is_active(&t->timer))
-        ev_timer_stop(s->loop->ev, &t->timer);
+    if (t->timer)
+        ev_timer_stop(s->loop->ev, t->timer);
     if (n < 0)
         n = gave_up(L, op, w);
     else if (w->cancelled) /* the next wait is */
         t->cancelled = true;
     w->cancelled = w->timed_out = false;
     return n;
+}
+
+static void start_timer(lua_State *L, struct lcws_task *t, double timeout) {
+    if (!t->timer) {
+        t->timer = cws_calloc(sizeof *t->timer);
+        if (!t->timer)
+            luaL_error(L, "not enough memory");
+        ev_init(t->timer, on_timeout);
+        t->timer->data = t;
+    }
+    /* the loop's clock may lag behind what the task did meanwhile */
+    ev_now_update(t->s->loop->ev);
+    ev_timer_set(t->timer, timeout, 0.);
+    ev_timer_start(t->s->loop->ev, t->timer);
 }
 
 static int wait_in_task(lua_State *L, const struct lcws_op *op,
@@ -296,12 +327,8 @@ static int wait_in_task(lua_State *L, const struct lcws_op *op,
         t->wait.cancelled = false;
         return n;
     }
-    if (isfinite(timeout)) {
-        /* the loop's clock may lag behind what the task did meanwhile */
-        ev_now_update(t->s->loop->ev);
-        ev_timer_set(&t->timer, timeout, 0.);
-        ev_timer_start(t->s->loop->ev, &t->timer);
-    }
+    if (isfinite(timeout))
+        start_timer(L, t, timeout);
     return yield(L, op, t);
 }
 
@@ -410,33 +437,68 @@ int lcws_perform(lua_State *L, const struct lcws_op *op, double timeout) {
 
 /* --- tasks --------------------------------------------------------------- */
 
+/* Pushes the userdata of one that has no function yet. */
+static struct lcws_task *make(lua_State *L, struct lcws *s, size_t size,
+                              int values) {
+    struct lcws_task *t =
+        lua_newuserdatauv(L, sizeof *t + size, TASK_VALUES + values);
+    memset(t, 0, sizeof *t + size);
+    t->s = s;
+    t->job.run = run_task;
+    t->wait.in_task = true;
+    t->wait.s = s;
+    return t;
+}
+
+struct lcws_task *lcws_task_begin(lua_State *L, int index, int nargs) {
+    struct lcws_task *t = lua_touserdata(L, index);
+    index = lua_absindex(L, index);
+    t->co = lua_newthread(L);
+    if (!lua_checkstack(t->co, nargs + 4))
+        luaL_error(L, "stack overflow");
+    lua_setiuservalue(L, index, TASK_THREAD);
+    lua_xmove(L, t->co, nargs + 1);
+    t->nargs = nargs;
+    lua_pushvalue(L, index);
+    anchor(L, t->s, t);
+    lua_pop(L, 1);
+    cws_loop_post(t->s->loop, &t->job);
+    return t;
+}
+
+void *lcws_task_bytes(void *userdata) {
+    return (struct lcws_task *)userdata + 1;
+}
+
+void lcws_task_push(lua_State *L, void *bytes) {
+    push_task(L, (struct lcws_task *)bytes - 1);
+}
+
+void *lcws_task_make(lua_State *L, struct lcws *s, size_t size, int values,
+                     void (*ended)(void *bytes, enum lcws_task_result result)) {
+    struct lcws_task *t = make(L, s, size, values);
+    t->ours = true;
+    t->ended = ended;
+    t->owner = lcws_task_bytes(t);
+    return t->owner;
+}
+
 struct lcws_task *lcws_task_new(lua_State *L, struct lcws *s, int nargs,
                                 void (*ended)(void *owner,
                                               enum lcws_task_result result),
                                 void *owner) {
     luaL_checkstack(L, 6, NULL);
-    struct lcws_task *t = lua_newuserdatauv(L, sizeof *t, TASK_VALUES);
-    memset(t, 0, sizeof *t);
-    t->s = s;
-    t->job.run = run_task;
-    t->wait.task = t;
-    t->wait.s = s;
-    cws_link_init(&t->joiners);
-    ev_init(&t->timer, on_timeout);
-    t->timer.data = t;
-    t->ended = ended;
-    t->owner = owner;
+    struct lcws_task *t = make(L, s, 0, 0);
     luaL_setmetatable(L, LCWS_TASK);
-    t->co = lua_newthread(L);
-    if (!lua_checkstack(t->co, nargs + 4))
-        luaL_error(L, "stack overflow");
-    lua_setiuservalue(L, -2, TASK_THREAD);
+    if (ended) {
+        t->ours = true;
+        t->ended = ended;
+        t->owner = owner;
+    } else {
+        cws_link_init(&t->joiners);
+    }
     lua_insert(L, -nargs - 2);
-    lua_xmove(L, t->co, nargs + 1);
-    t->nargs = nargs;
-    anchor(L, s, t);
-    cws_loop_post(s->loop, &t->job);
-    return t;
+    return lcws_task_begin(L, -nargs - 2, nargs);
 }
 
 void lcws_tasks_close(struct lcws *s) {
@@ -445,7 +507,7 @@ void lcws_tasks_close(struct lcws *s) {
     for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i > 0; i--) {
         if (lua_rawgeti(L, -1, i) == LUA_TUSERDATA) {
             struct lcws_task *t = lua_touserdata(L, -1);
-            ev_timer_stop(s->loop->ev, &t->timer);
+            free_timer(t);
         }
         lua_pop(L, 1);
     }

@@ -144,18 +144,11 @@ local texts = {
 }
 
 ---@param req cws.core.request
----@param why string
-local function finish(req, why)
-  local res = core.response(req, false)
-  if res then res:finish(why) end
-end
-
----@param req cws.core.request
 ---@param status integer
 ---@param message string
 ---@return nil, string, cws.kind, integer
 local function refuse(req, status, message)
-  finish(req, "the upgrade was refused")
+  core.response(req, false):finish("the upgrade was refused")
   req:respond(status, { "Content-Type", "text/plain; charset=utf-8" }, (texts[status] or core.reason(status)) .. "\n")
   return nil, message, "handshake", status
 end
@@ -190,12 +183,10 @@ local function upgrade_request(req, given)
   local protocol = choose(req, own.protocols)
   late = too_late(req) -- a function of the options may have waited
   if late then return nil, late, "usage" end
+  local res = core.response(req)
   local ws, why, what, code = check.passed("upgrade", 2, pcall(req.switch, req, protocol, list, limits))
-  if not ws then
-    core.response(req):finish("the upgrade failed")
-    return nil, why, what, code
-  end
-  finish(req, "the request was upgraded")
+  res:finish(ws and "the request was upgraded" or "the upgrade failed")
+  if not ws then return nil, why, what, code end
   return ws
 end
 
