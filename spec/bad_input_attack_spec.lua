@@ -152,7 +152,7 @@ describe("attacks at every stage:", function()
   end, { memory = false })
 
   row("peers", "that send byte by byte, each at another stage", function(self)
-    local url = serve(self, { handshake_timeout = 0.5 })
+    local url = serve(self, { handshake_timeout = 2 * net.slow })
     local bytes = raw.request("/echo") .. frame("server", "text", "hello") .. frame("server", "ping", "p")
       .. session.close("server", 1000)
     local peers = {}
