@@ -246,6 +246,16 @@ describe("a reader", function()
         end
         assert.is_nil(reader:read())
       end
+      local stop = false
+      cws.spawn(function() -- there is always somebody whose turn it is
+        while not stop do coroutine.yield() end
+      end)
+      for _, more in ipairs({ 0, 1, 50, 100, 258, 300 }) do
+        local text = ("x"):rep(3 * 65536 + more)
+        assert(client:send(text))
+        assert.equal(#text, #assert(peer:reader(5):read("a", 5)))
+      end
+      stop = true
       assert(client:send(("x"):rep(1000000)))
       assert.equal("x", peer:reader(5):read(1))
       assert(client:send("next"))
