@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the specs with busted under Lua 5.4, against this checkout.
 #   test.sh plain|asan|valgrind|cov
-# From make: T (name of tests), F (one spec file), TEST_TIMEOUT (seconds; a run
+# From make: T (name of tests), F (one spec file), TEST_TIMEOUT (seconds; a file
 # that takes longer is ended and has failed), TEST_FLAGS (for busted).
 #
 # The specs find in the environment: CWS_LUA (the interpreter to start for a
@@ -90,10 +90,48 @@ export NODE_PATH="$node_modules"
 export CWS_LUA="$lua" CWS_MODE="$mode" CWS_BUILD="$tree/build"
 unset LUA_INIT LUA_INIT_5_4 LUA_PATH_5_4 LUA_CPATH_5_4
 
+run() { # run FILE
+    # shellcheck disable=SC2086
+    $limit "$lua" tools/busted.lua ${TEST_FLAGS:-} ${T:+"--filter=$T"} "$1"
+}
+
+# Each file has a Lua of its own: none finds what another one left, and full
+# collections, of which there are some after every test, stay cheap. A line for
+# each file, all that a failed one printed, and busted's summary of the whole.
+run_all() {
+    out=$top/build/test-$mode.out
+    counts=$top/build/test-$mode.counts
+    : >"$counts"
+    started=$(date +%s)
+    for file in spec/*_spec.lua; do
+        code=0
+        run "$file" >"$out" 2>&1 || code=$?
+        summary=$(sed 's/\x1b\[[0-9;]*m//g' "$out" | grep -a ' success' | head -n 1)
+        case $summary in *' / '*) ;; *) summary="0 / 0 / 0 / 0 : 0 s" ;; esac
+        echo "$code $summary" >>"$counts"
+        [ $code -ne 0 ] || echo "$file: ${summary%% *} in ${summary##* : }"
+        [ $code -eq 0 ] || sed "s|^|  |; 1s|^|$file: status $code\n|" "$out"
+    done
+    # a file that ends badly without a failed test has failed as a whole
+    awk -v seconds=$(($(date +%s) - started)) '{
+        split($0, part, " / ")
+        split(part[1], first, " ")
+        s += first[2]; f += part[2]; e += part[3]; p += part[4]
+        if (first[1] && part[2] + part[3] == 0) e++
+    } END {
+        printf "%d success%s / %d failure%s / %d error%s / %d pending : %d seconds\n",
+            s, s == 1 ? "" : "es", f, f == 1 ? "" : "s", e, e == 1 ? "" : "s",
+            p, seconds
+        exit f + e > 0
+    }' "$counts"
+}
+
 status=0
-# shellcheck disable=SC2086
-$limit "$lua" tools/busted.lua ${TEST_FLAGS:-} ${T:+"--filter=$T"} ${F:-spec} ||
-    status=$?
+if [ -n "${F:-}" ]; then
+    run "$F" || status=$?
+else
+    run_all || status=$?
+fi
 [ $status -ne 124 ] ||
     echo "the run was ended: over ${TEST_TIMEOUT:-900} s (TEST_TIMEOUT)" >&2
 
