@@ -32,6 +32,7 @@ static int close_state(lua_State *L) {
     struct lcws *s = lua_touserdata(L, 1);
     struct cws_loop *loop = lcws_own_loop(s);
     s->closed = true;
+    cws_buf_free(&s->list);
     if (s->loop && !loop) {
         left = s->loop;
         s->loop = NULL;

@@ -45,6 +45,7 @@ struct lcws {
     int hooks;                       /* registry references: core.hooks, */
     int anchors;                     /* strong table of live tasks */
     int free_anchor;                 /* head of its free list */
+    struct cws_buf list; /* the connections of a broadcast under way */
 };
 
 extern const char lcws_key; /* its address is the key in the registry */

@@ -3,6 +3,8 @@
  */
 #include "conn.h"
 
+#include <string.h>
+
 struct prepared {
     struct cws_prepared *p;
 };
@@ -48,7 +50,11 @@ static int l_prepare(lua_State *L) {
 /* The connection in the pair on top of the stack: a list's value, or a set's
  * key. */
 static struct lcws_ws *pair_ws(lua_State *L) {
-    struct lcws_ws *ws = luaL_testudata(L, -1, LCWS_WS);
+    struct lcws_ws *ws = lcws_ws_test(L, -1);
+    if (!ws)
+        ws = lcws_ws_test(L, -2);
+    if (!ws)
+        ws = luaL_testudata(L, -1, LCWS_WS); /* collected */
     if (!ws)
         ws = luaL_testudata(L, -2, LCWS_WS);
     if (!ws)
@@ -56,17 +62,21 @@ static struct lcws_ws *pair_ws(lua_State *L) {
     return ws;
 }
 
-/* True when a message of `len` bytes can never be queued for one of them. */
-static bool too_long(lua_State *L, size_t len) {
-    bool over = false;
+/* Fills s->list with the connections of the table at index 1: before anything
+ * is sent all are known to be some, and to be able to take the message. */
+static bool list_all(lua_State *L, struct lcws *s, size_t len) {
+    bool fits = true;
+    cws_buf_clear(&s->list);
     lua_pushnil(L);
     while (lua_next(L, 1)) {
         struct lcws_ws *ws = pair_ws(L);
         if (ws->conn && len > cws_conn_options(ws->conn)->max_queue)
-            over = true;
+            fits = false;
+        if (cws_buf_append(&s->list, &ws, sizeof ws) < 0)
+            luaL_error(L, "not enough memory");
         lua_pop(L, 1);
     }
-    return over;
+    return fits;
 }
 
 static bool send_to(struct lcws_ws *ws, struct cws_prepared *p) {
@@ -78,26 +88,33 @@ static bool send_to(struct lcws_ws *ws, struct cws_prepared *p) {
     return err == 0;
 }
 
-/* No Lua runs inside: the table cannot change under the walk. */
+/* No Lua has run since they were listed: the table holds them all. */
+static lua_Integer send_to_all(struct lcws *s, struct cws_prepared *p) {
+    lua_Integer count = 0;
+    struct lcws_ws *ws;
+    while (cws_buf_len(&s->list)) {
+        memcpy(&ws, cws_buf_bytes(&s->list), sizeof ws);
+        cws_buf_consume(&s->list, sizeof ws);
+        count += send_to(ws, p);
+    }
+    return count;
+}
+
 static int l_broadcast(lua_State *L) {
-    lcws_check_own(L, lcws_peek(L));
+    struct lcws *s = lcws_peek(L);
+    lcws_check_own(L, s);
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TSTRING);
     lua_settop(L, 3);
-    if (too_long(L, lua_rawlen(L, 2)))
-        return lcws_fail(L, CWS_ELIMIT, 0, "broadcast: longer than max_queue");
-    int failed = push_prepared(L, 2, "broadcast");
+    int failed = push_prepared(L, 2, "broadcast"); /* 4 */
     if (failed)
         return failed;
-    struct cws_prepared *p = lcws_test_prepared(L, 4);
-    lua_Integer count = 0;
-    lua_pushnil(L);
-    while (lua_next(L, 1)) {
-        count += send_to(pair_ws(L), p);
-        lua_pop(L, 1);
-    }
+    bool fits = list_all(L, s, lua_rawlen(L, 2));
+    lua_Integer count = fits ? send_to_all(s, lcws_test_prepared(L, 4)) : 0;
     lua_replace(L, 1); /* not kept until the next collection */
     (void)prepared_gc(L);
+    if (!fits)
+        return lcws_fail(L, CWS_ELIMIT, 0, "broadcast: longer than max_queue");
     lua_pushinteger(L, count);
     return 1;
 }

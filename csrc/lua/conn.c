@@ -15,15 +15,19 @@
 static const char magic;
 
 /* Two calls of Lua instead of the six that comparing metatables takes. */
+struct lcws_ws *lcws_ws_test(lua_State *L, int index) {
+    if (lua_rawlen(L, index) != sizeof(struct lcws_ws))
+        return NULL;
+    struct lcws_ws *ws = lua_touserdata(L, index);
+    return ws && ws->magic == &magic ? ws : NULL;
+}
+
 struct lcws_ws *lcws_ws_check(lua_State *L) {
-    if (lua_rawlen(L, 1) == sizeof(struct lcws_ws)) {
-        struct lcws_ws *ws = lua_touserdata(L, 1);
-        if (ws && ws->magic == &magic) {
-            lcws_check_own(L, ws->s);
-            return ws;
-        }
-    }
-    return luaL_checkudata(L, 1, LCWS_WS);
+    struct lcws_ws *ws = lcws_ws_test(L, 1);
+    if (!ws)
+        return luaL_checkudata(L, 1, LCWS_WS);
+    lcws_check_own(L, ws->s);
+    return ws;
 }
 
 struct lcws_ws *lcws_ws_new(lua_State *L, struct lcws *s) {

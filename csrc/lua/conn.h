@@ -44,6 +44,8 @@ struct lcws_ws {
 
 /* The connection at index 1; raises unless it is one. */
 struct lcws_ws *lcws_ws_check(lua_State *L);
+/* NULL unless it is one that has not been collected. */
+struct lcws_ws *lcws_ws_test(lua_State *L, int index);
 
 /* Pushes the upvalues above. */
 void lcws_push_types(lua_State *L);

@@ -50,6 +50,12 @@ struct cws_batch {
     size_t bytes;
 };
 
+/* Nodes of output queues that nobody uses now, all of one size. */
+struct cws_out_spare {
+    struct cws_out_node *first;
+    size_t count;
+};
+
 struct cws_loop {
     struct ev_loop *ev;
     bool own;       /* made by cws_loop_new: destroyed with it */
@@ -63,8 +69,7 @@ struct cws_loop {
     struct cws_link dirty; /* struct cws_job: flushed at the end of the turn */
     struct cws_link conns, exchanges, dials, listeners; /* for teardown */
     size_t live; /* conns, exchanges, dials, listeners, resolutions */
-    struct cws_out_node *spare; /* see outq.h */
-    size_t spare_count;
+    struct cws_out_spare spare[2]; /* see outq.h */
     ev_prepare prepare;
     ev_idle idle;
     unsigned forks; /* cws_loop_forks when it was made */

@@ -13,6 +13,7 @@ struct cws_out_node {
 };
 
 #define NODE_CAP (CWS_OUTQ_NODE - sizeof(struct cws_out_node))
+#define SMALL_CAP (CWS_OUTQ_SMALL - sizeof(struct cws_out_node))
 /* The rest of a node that the kernel refused moves out when it is smaller. */
 #define TRIM_MAX (16 * 1024)
 
@@ -41,13 +42,25 @@ void cws_shared_drop(struct cws_shared *shared) {
 
 /* --- nodes ---------------------------------------------------------------- */
 
+/* Where nodes of that size are kept, NULL for any other. */
+static struct cws_out_spare *spare_of(struct cws_loop *loop, size_t cap) {
+    if (cap == SMALL_CAP)
+        return &loop->spare[0];
+    return cap == NODE_CAP ? &loop->spare[1] : NULL;
+}
+
+static struct cws_out_node *take_spare(struct cws_out_spare *spare) {
+    struct cws_out_node *node = spare ? spare->first : NULL;
+    if (node) {
+        spare->first = node->next;
+        spare->count--;
+    }
+    return node;
+}
+
 static struct cws_out_node *new_node(struct cws_loop *loop, size_t cap) {
-    struct cws_out_node *node;
-    if (cap == NODE_CAP && loop->spare) {
-        node = loop->spare;
-        loop->spare = node->next;
-        loop->spare_count--;
-    } else {
+    struct cws_out_node *node = take_spare(spare_of(loop, cap));
+    if (!node) {
         if (cap > SIZE_MAX - sizeof *node)
             return NULL;
         node = cws_realloc(NULL, sizeof *node + cap);
@@ -62,14 +75,23 @@ static struct cws_out_node *new_node(struct cws_loop *loop, size_t cap) {
 }
 
 static void free_node(struct cws_loop *loop, struct cws_out_node *node) {
+    struct cws_out_spare *spare = spare_of(loop, node->cap);
     cws_shared_drop(node->shared);
-    if (node->cap == NODE_CAP && loop->spare_count < CWS_OUTQ_SPARE) {
-        node->next = loop->spare;
-        loop->spare = node;
-        loop->spare_count++;
+    if (!spare || spare->count * (sizeof *node + node->cap) >= CWS_OUTQ_SPARE) {
+        cws_free(node);
         return;
     }
-    cws_free(node);
+    node->next = spare->first;
+    spare->first = node;
+    spare->count++;
+}
+
+/* Something short for many connections at once is no reason to take a large
+ * node for each. */
+static size_t cap_for(const struct cws_outq *q, size_t len) {
+    if (!q->first && len <= SMALL_CAP)
+        return SMALL_CAP;
+    return len > NODE_CAP ? len : NODE_CAP;
 }
 
 static void link_node(struct cws_outq *q, struct cws_out_node *node) {
@@ -81,12 +103,10 @@ static void link_node(struct cws_outq *q, struct cws_out_node *node) {
 }
 
 void cws_outq_free_spare(struct cws_loop *loop) {
-    while (loop->spare) {
-        struct cws_out_node *node = loop->spare;
-        loop->spare = node->next;
-        cws_free(node);
-    }
-    loop->spare_count = 0;
+    struct cws_out_node *node;
+    for (size_t i = 0; i < sizeof loop->spare / sizeof *loop->spare; i++)
+        while ((node = take_spare(&loop->spare[i])) != NULL)
+            cws_free(node);
 }
 
 /* --- the queue ------------------------------------------------------------ */
@@ -97,8 +117,7 @@ static size_t room_in(const struct cws_out_node *node) {
 
 uint8_t *cws_outq_room(struct cws_outq *q, struct cws_loop *loop, size_t len) {
     if (room_in(q->last) < len || !q->last) {
-        struct cws_out_node *node =
-            new_node(loop, len > NODE_CAP ? len : NODE_CAP);
+        struct cws_out_node *node = new_node(loop, cap_for(q, len));
         if (!node)
             return NULL;
         link_node(q, node);
@@ -122,7 +141,7 @@ int cws_outq_append(struct cws_outq *q, struct cws_loop *loop, const void *data,
     struct cws_out_node *node = NULL;
     if (len > first) { /* all that can fail comes before the first byte */
         size_t rest = len - first;
-        node = new_node(loop, rest > NODE_CAP ? rest : NODE_CAP);
+        node = new_node(loop, cap_for(q, rest));
         if (!node)
             return CWS_EMEMORY;
     }

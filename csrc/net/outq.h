@@ -11,8 +11,9 @@
 
 #include "loop.h"
 
-#define CWS_OUTQ_NODE (64 * 1024) /* bytes of a spare node, with its head */
-#define CWS_OUTQ_SPARE 16         /* spare nodes kept by a loop */
+#define CWS_OUTQ_NODE (64 * 1024)           /* bytes of a node, with its head */
+#define CWS_OUTQ_SMALL 1024                 /* of the first one of a queue */
+#define CWS_OUTQ_SPARE (16 * CWS_OUTQ_NODE) /* of each that a loop keeps */
 
 /* Bytes shared by several queues: one encoded frame of a broadcast. */
 struct cws_shared {
