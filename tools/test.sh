@@ -3,6 +3,7 @@
 #   test.sh plain|asan|valgrind|cov
 # From make: T (name of tests), F (one spec file), TEST_TIMEOUT (seconds; a file
 # that takes longer is ended and has failed), TEST_FLAGS (for busted).
+# CWS_LONG=1 makes long what can be long; CWS_SEED is where the random ones begin.
 #
 # The specs find in the environment: CWS_LUA (the interpreter to start for a
 # program under test; lua5.4 on PATH is the same), CWS_MODE (the word above),
