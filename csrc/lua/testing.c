@@ -8,6 +8,13 @@
 #include "../cws.h"
 #include "testing.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#if __GLIBC_PREREQ(2, 33)
+#define HAVE_MALLINFO2
+#endif
+#endif
+
 /* alloc_fail(n [, all]): the n-th allocation from now on fails (0: none), and
  * all later ones. Returns how many were asked for since the last call. */
 static int alloc_fail(lua_State *L) {
@@ -18,11 +25,23 @@ static int alloc_fail(lua_State *L) {
     return 1;
 }
 
+/* memory_used() -> bytes that malloc has given out and not got back (those of
+ * Lua too), or nil where nobody says: no pages, no gaps, no chance. */
+static int memory_used(lua_State *L) {
+#ifdef HAVE_MALLINFO2
+    struct mallinfo2 info = mallinfo2();
+    lua_pushinteger(L, (lua_Integer)(info.uordblks + info.hblkhd));
+#else
+    lua_pushnil(L);
+#endif
+    return 1;
+}
+
 __attribute__((visibility("default"))) int luaopen_cws_testing(lua_State *L);
 
 int luaopen_cws_testing(lua_State *L) {
-    static const luaL_Reg functions[] = {{"alloc_fail", alloc_fail},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"alloc_fail", alloc_fail}, {"memory_used", memory_used}, {NULL, NULL}};
     luaL_newlib(L, functions);
     cws_testing_open_base(L);
     cws_testing_open_deflate(L);
