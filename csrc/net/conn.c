@@ -16,6 +16,8 @@
 /* A payload with this much to come is read straight to where it will stand. */
 #define PLACE_MIN (32 * 1024)
 #define DRAIN_MAX (64 * 1024)
+/* One read of so much says that more of it will come. */
+#define BULK (32 * 1024)
 
 /* What stands before each message in the inbox. */
 struct conn_entry {
@@ -217,7 +219,9 @@ void cws_conn_update_io(struct cws_conn *c) {
     ev_io_stop(c->loop->ev, &c->io);
     if (!events)
         return;
-    ev_io_set(&c->io, c->transport.fd, events);
+    /* not ev_io_set, which means another descriptor and costs an epoll_ctl even
+     * when the next sleep waits for the same events again */
+    ev_io_modify(&c->io, events);
     ev_io_start(c->loop->ev, &c->io);
 }
 
@@ -261,6 +265,8 @@ static void read_some(struct cws_conn *c) {
     }
     c->alive = cws_loop_now(loop);
     c->bytes_received += (uint64_t)n;
+    if (n >= BULK)
+        cws_loop_expect_bulk(loop);
     if (c->phase > CONN_CLOSING) {
         discard(c, (size_t)n);
         return;
@@ -408,6 +414,8 @@ struct cws_conn *cws_conn_new(struct cws_loop *loop,
     c->dirty.run = cws_conn_run_dirty;
     cws_session_init(&c->session, start->role, &c->options->session, deflate);
     ev_io_init(&c->io, on_io, c->transport.fd, EV_READ);
+    /* the descriptor is not a new one: libev has watched it for the handshake */
+    c->io.events = EV_READ;
     c->io.data = c;
     ev_init(&c->timer, cws_conn_on_timer);
     /* after a long pause what has arrived is seen before time is judged */

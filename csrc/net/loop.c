@@ -12,6 +12,9 @@
 #include "listener.h"
 #include "outq.h"
 
+/* Free heap that is kept while large messages come and go. */
+#define BULK_HEAP ((size_t)32 * 1024 * 1024)
+
 /* --- lists ---------------------------------------------------------------- */
 
 void cws_link_init(struct cws_link *head) {
@@ -255,6 +258,17 @@ bool cws_loop_run(struct cws_loop *loop) {
 void cws_loop_break(struct cws_loop *loop) {
     if (loop->driven) /* not a run of the program's own */
         ev_break(loop->ev, EVBREAK_ONE);
+}
+
+/* glibc gives the top of the heap back to the kernel when 128 KiB of it are
+ * free, and takes it again: with strings of some KiB that come and go each of
+ * them is paid for with page faults. Having freed one large block it keeps as
+ * much as twice its size (mallopt(3), M_MMAP_THRESHOLD). The block itself is
+ * never touched; elsewhere this does nothing. */
+void cws_loop_expect_bulk(struct cws_loop *loop) {
+    if (!loop->bulk)
+        cws_free(cws_realloc(NULL, BULK_HEAP / 2));
+    loop->bulk = true;
 }
 
 bool cws_loop_others(const struct cws_loop *loop) {

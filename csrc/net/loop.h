@@ -15,6 +15,10 @@
 #include "../cws.h"
 #include "../proto/buf.h"
 
+#ifndef ev_io_modify /* libev before 4.32 */
+#define ev_io_modify(io, events) ev_io_set(io, (io)->fd, events)
+#endif
+
 #define CWS_LOOP_INPUT (512 * 1024) /* shared receive buffer, bytes */
 
 struct cws_deflate_pool;
@@ -70,6 +74,7 @@ struct cws_loop {
     struct cws_link conns, exchanges, dials, listeners; /* for teardown */
     size_t live; /* conns, exchanges, dials, listeners, resolutions */
     struct cws_out_spare spare[2]; /* see outq.h */
+    bool bulk;                     /* cws_loop_expect_bulk was called */
     ev_prepare prepare;
     ev_idle idle;
     unsigned forks; /* cws_loop_forks when it was made */
@@ -115,6 +120,9 @@ void cws_job_cancel(struct cws_job *job);
 /* Grows libev's tables for that many descriptors ahead: it aborts when it
  * cannot grow them later. */
 void cws_loop_reserve(struct cws_loop *loop, size_t descriptors);
+
+/* Large messages come: prepares for them, once. */
+void cws_loop_expect_bulk(struct cws_loop *loop);
 
 /* True when something else than the callback that runs now is waiting for its
  * turn: a pending watcher or a ready job. */
