@@ -103,6 +103,7 @@ int cws_tcp_listen(const union cws_address *a, int backlog) {
     if (fd < 0)
         return CWS_ELISTEN;
     set_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY); /* accept() hands it on */
     if (is_any6(a)) { /* IPv4 as well, whatever the system's default is */
         int no = 0;
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
@@ -197,5 +198,4 @@ static const struct cws_transport_ops tcp_ops = {.name = "tcp",
 
 void cws_tcp_init(struct cws_transport *t, int fd) {
     *t = (struct cws_transport){.ops = &tcp_ops, .fd = fd};
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY);
 }

@@ -39,7 +39,8 @@ struct cws_transport {
     void *tls; /* owned by the tls transport */
 };
 
-/* tcp.c: takes a connected, non-blocking, close-on-exec socket. */
+/* tcp.c: takes a connected, non-blocking, close-on-exec socket without Nagle's
+ * delay. */
 void cws_tcp_init(struct cws_transport *t, int fd);
 
 #endif
