@@ -223,11 +223,10 @@ uint8_t lcws_ws_take_joined(struct lcws_ws *ws, struct cws_buf *buf) {
     return opcode;
 }
 
-/* Pushes a message and its type: 2; -1: has to wait; 0: the end. */
 static int receive(lua_State *L, struct lcws_ws *ws) {
     struct cws_event event;
     if (!ws->conn)
-        return 0;
+        return lcws_ws_closed(L, ws);
     if (ws->reading && !lcws_ws_drain(ws))
         return -1;
     int result;
@@ -238,24 +237,12 @@ static int receive(lua_State *L, struct lcws_ws *ws) {
         if (n > 0)
             return n;
     }
-    return result == CWS_MORE ? -1 : 0;
+    return result == CWS_MORE ? -1 : lcws_ws_closed(L, ws);
 }
 
 static int receive_attempt(lua_State *L, struct lcws *s) {
-    struct lcws_ws *ws = lua_touserdata(L, 1);
     (void)s;
-    int n = receive(L, ws);
-    return n ? n : lcws_ws_closed(L, ws);
-}
-
-/* A loop looks at nothing but the nil. */
-static int next_attempt(lua_State *L, struct lcws *s) {
-    (void)s;
-    int n = receive(L, lua_touserdata(L, 1));
-    if (n)
-        return n;
-    lua_pushnil(L);
-    return 1;
+    return receive(L, lua_touserdata(L, 1));
 }
 
 static void receive_arm(lua_State *L, struct lcws_wait *wait) {
@@ -267,30 +254,21 @@ static const struct lcws_op receive_op = {.name = "receive",
                                           .arm = receive_arm,
                                           .abandon = abandon_receive};
 
-static const struct lcws_op next_op = {.name = "receive",
-                                       .attempt = next_attempt,
-                                       .arm = receive_arm,
-                                       .abandon = abandon_receive};
-
-static int receive_or_wait(lua_State *L, struct lcws_ws *ws,
-                           const struct lcws_op *op, double timeout) {
+static int receive_or_wait(lua_State *L, struct lcws_ws *ws, double timeout) {
     int n = lcws_ws_receiver_busy(L, ws, "receive");
     if (n == 0)
         n = receive(L, ws);
-    if (n > 0)
-        return n;
-    return n ? lcws_wait(L, ws->s, op, timeout) : op->attempt(L, ws->s);
+    return n >= 0 ? n : lcws_wait(L, ws->s, &receive_op, timeout);
 }
 
 static int ws_receive(lua_State *L) {
     struct lcws_ws *ws = lcws_ws_check(L);
-    return receive_or_wait(L, ws, &receive_op,
-                           lcws_check_timeout(L, 2, INFINITY));
+    return receive_or_wait(L, ws, lcws_check_timeout(L, 2, INFINITY));
 }
 
 /* receive for a generic for, which passes its control variable. */
 static int ws_next(lua_State *L) {
-    return receive_or_wait(L, lcws_ws_check(L), &next_op, INFINITY);
+    return receive_or_wait(L, lcws_ws_check(L), INFINITY);
 }
 
 /* `for message, type in ws:each()`: no Lua function between. Upvalue 1: the
