@@ -16,7 +16,8 @@
 # changes which Lua `lua` is.
 set -u
 cc=${CC:-cc}
-node_modules="ws@8 playwright-core@1 bun@1"
+# later versions of playwright-core want more than the Node.js 18 of Debian 12
+node_modules="ws@8 playwright-core@1.56 bun@1"
 
 # group|what|Debian, Ubuntu|Fedora|Alpine|Arch|macOS
 table() {
