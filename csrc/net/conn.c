@@ -414,7 +414,8 @@ struct cws_conn *cws_conn_new(struct cws_loop *loop,
     c->dirty.run = cws_conn_run_dirty;
     cws_session_init(&c->session, start->role, &c->options->session, deflate);
     ev_io_init(&c->io, on_io, c->transport.fd, EV_READ);
-    /* the descriptor is not a new one: libev has watched it for the handshake */
+    /* the descriptor is not a new one: libev has watched it for the handshake
+     */
     c->io.events = EV_READ;
     c->io.data = c;
     ev_init(&c->timer, cws_conn_on_timer);
