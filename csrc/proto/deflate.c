@@ -18,6 +18,13 @@
 /* Unused streams of each direction that a pool keeps. */
 #define SPARE_MAX 4
 
+/* A message of so much that nothing comes before and after in zlib's stream
+ * needs no larger window and hash table; clearing 64 KiB of that would cost as
+ * much as compressing 1 KiB. */
+#define SHORT_MAX ((size_t)4 * 1024)
+#define SHORT_BITS 12
+#define SHORT_MEMORY 5
+
 /* What is cut off a message, and added again (7.2.1, 7.2.2). */
 static const uint8_t tail[4] = {0x00, 0x00, 0xFF, 0xFF};
 
@@ -216,10 +223,20 @@ void cws_deflate_free(struct cws_deflate *d) {
     cws_free(d);
 }
 
-/* A piece that is not empty has come. */
-static bool begin(struct cws_deflate *d, struct direction *way) {
+static struct shape short_shape(struct shape shape) {
+    if (shape.bits > SHORT_BITS)
+        shape.bits = SHORT_BITS;
+    if (shape.memory > SHORT_MEMORY)
+        shape.memory = SHORT_MEMORY;
+    return shape;
+}
+
+/* A piece that is not empty has come. `whole`: it is all of a short message. */
+static bool begin(struct cws_deflate *d, struct direction *way, bool whole) {
     if (!way->stream)
-        way->stream = borrow(d->pool, way->shape);
+        way->stream =
+            borrow(d->pool,
+                   whole && !way->keeps ? short_shape(way->shape) : way->shape);
     way->begun = true;
     return way->stream != NULL;
 }
@@ -289,7 +306,7 @@ int cws_deflate_compress(struct cws_deflate *d, const uint8_t *data, size_t len,
     if (!len && !d->out.begun)
         return last ? cws_buf_append(out, &nothing, 1) : 0;
     int err = CWS_EMEMORY;
-    if (begin(d, &d->out))
+    if (begin(d, &d->out, last && len <= SHORT_MAX))
         err = pack_all(&d->out.stream->z, data, len, last, out);
     if (err < 0)
         return d->out.failed = (int8_t)err;
@@ -400,7 +417,7 @@ enum cws_parse cws_deflate_expand(struct cws_deflate *d, const uint8_t **data,
         return CWS_BAD;
     if (!*len && !d->in.begun) /* an empty message without even one byte */
         return CWS_ITEM;
-    if (!begin(d, &d->in))
+    if (!begin(d, &d->in, false))
         return bad(d, CWS_EMEMORY);
     if (!d->tail) {
         enum cws_parse result = unpack_all(d, data, len, out, &room);
