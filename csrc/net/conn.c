@@ -172,6 +172,18 @@ static void keep_rest(struct cws_conn *c, bool from_raw) {
         cws_buf_free(&c->raw);
 }
 
+/* What a batch made leaves in the order in which it was made: behind what is
+ * corked for others. Then the next message of who sends to many meets a kernel
+ * that has taken this one, and more of them leave together. */
+static void uncork(struct cws_conn *c) {
+    if (!c->out.bytes || c->blocked)
+        return;
+    if (cws_link_empty(&c->loop->dirty))
+        cws_conn_write(c);
+    else
+        cws_loop_post_flush(c->loop, &c->dirty);
+}
+
 /* Handles what the session was fed. A receiver that wants a message is
  * resumed with it and takes the following ones by itself (cws_conn_receive);
  * what nobody takes goes to the inbox. */
@@ -186,8 +198,7 @@ static void run_batch(struct cws_conn *c, bool from_raw) {
     keep_rest(c, from_raw);
     if (loop->batch.messages)
         c->active = cws_loop_now(loop);
-    if (c->out.bytes && !c->blocked)
-        cws_conn_write(c);
+    uncork(c);
     if (c->phase == CONN_CLOSED)
         return;
     if ((has_input(c) && !c->paused) || c->end)
