@@ -360,6 +360,13 @@ static enum step short_message(struct cws_session *s, struct cws_event *event,
     return give(s, event, data, len, true);
 }
 
+/* All input was used, nothing is under way, nothing is kept: what the call
+ * behind the last message nearly always finds. */
+static bool at_rest(const struct cws_session *s) {
+    return !s->input_len && cws_session_idle(s) && !s->cut && !s->message.cap &&
+           !s->control && s->state == CWS_SESSION_OPEN;
+}
+
 /* Streaming: what a message left in `message` before it was streamed. */
 static enum step buffered_piece(struct cws_session *s,
                                 struct cws_event *event) {
@@ -530,6 +537,8 @@ enum cws_parse cws_session_next(struct cws_session *s,
         cws_buf_consume(&s->message, s->lent);
         s->lent = 0;
     }
+    if (at_rest(s))
+        return CWS_MORE;
     enum step step = STEP_ON;
     size_t head = short_header(s);
     if (head)
