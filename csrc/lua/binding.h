@@ -45,6 +45,7 @@ struct lcws {
     int hooks;                       /* registry references: core.hooks, */
     int anchors;                     /* strong table of live tasks */
     int free_anchor;                 /* head of its free list */
+    const void *text, *binary;       /* lua_topointer of "text" and "binary" */
     struct cws_buf list; /* the connections of a broadcast under way */
 };
 

@@ -409,14 +409,19 @@ static const luaL_Reg metamethods[] = {{"__gc", ws_gc},
                                        {"__tostring", ws_tostring},
                                        {NULL, NULL}};
 
-void lcws_push_types(lua_State *L) {
+/* Pushes the upvalues of receive and the iterator; they keep alive what the
+ * addresses are of. */
+static void push_types(lua_State *L) {
+    struct lcws *s = lcws_peek(L);
     lua_pushliteral(L, "text");
+    s->text = lua_topointer(L, -1);
     lua_pushliteral(L, "binary");
+    s->binary = lua_topointer(L, -1);
 }
 
 /* One iterator for all: a closure each would stay as long as a connection. */
 static void add_each(lua_State *L) {
-    lcws_push_types(L);
+    push_types(L);
     lua_pushcclosure(L, ws_next, WS_UPVALUES);
     lua_pushcclosure(L, ws_each, 1);
     lua_setfield(L, -2, "each");
@@ -428,7 +433,7 @@ void lcws_open_ws(lua_State *L) {
     luaL_getmetatable(L, LCWS_WS);
     lua_getfield(L, -1, "__index");
     lua_remove(L, -2);
-    lcws_push_types(L);
+    push_types(L);
     luaL_setfuncs(L, methods, WS_UPVALUES);
     add_each(L);
     lcws_open_send(L);

@@ -9,7 +9,7 @@
 
 #include "../proto/utf8.h"
 
-/* Upvalues of receive and send: no lookup by name on the way of a message. */
+/* Upvalues of receive: no lookup by name on the way of a message. */
 #define WS_TEXT lua_upvalueindex(1) /* "text" */
 #define WS_BINARY lua_upvalueindex(2)
 #define WS_UPVALUES 2
@@ -46,9 +46,6 @@ struct lcws_ws {
 struct lcws_ws *lcws_ws_check(lua_State *L);
 /* NULL unless it is one that has not been collected. */
 struct lcws_ws *lcws_ws_test(lua_State *L, int index);
-
-/* Pushes the upvalues above. */
-void lcws_push_types(lua_State *L);
 
 /* True once the end is decided. */
 bool lcws_ws_ended(const struct lcws_ws *ws);

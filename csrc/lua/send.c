@@ -129,21 +129,21 @@ static const struct lcws_op send_op = {
 
 /* The opcode where "text", "binary" or nothing stands at index 3 and nothing
  * behind it, else 0. A string so short exists once: its address tells. */
-static uint8_t plain_type(lua_State *L) {
+static uint8_t plain_type(lua_State *L, const struct lcws *s) {
     int top = lua_gettop(L);
     if (top != 3)
         return top < 3 ? CWS_OP_TEXT : 0;
     const void *type = lua_topointer(L, 3);
-    if (type == lua_topointer(L, WS_TEXT))
+    if (type == s->text)
         return CWS_OP_TEXT;
-    return type == lua_topointer(L, WS_BINARY) ? CWS_OP_BINARY : 0;
+    return type == s->binary ? CWS_OP_BINARY : 0;
 }
 
 /* Almost every call: a string and perhaps its type, and there is room. Returns
  * 0 when more has to be looked at. */
 static int send_now(lua_State *L, struct lcws_ws *ws) {
     size_t len;
-    uint8_t opcode = plain_type(L);
+    uint8_t opcode = plain_type(L, ws->s);
     if (!opcode || lua_type(L, 2) != LUA_TSTRING || !ws->conn || ws->writer ||
         !cws_link_empty(&ws->senders) || !cws_conn_can_send(ws->conn))
         return 0;
@@ -229,6 +229,5 @@ void lcws_open_send(lua_State *L) {
                                        {"ping", ws_ping},
                                        {"pong", ws_pong},
                                        {NULL, NULL}};
-    lcws_push_types(L);
-    luaL_setfuncs(L, methods, WS_UPVALUES);
+    luaL_setfuncs(L, methods, 0);
 }

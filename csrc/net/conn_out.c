@@ -102,14 +102,20 @@ void cws_conn_run_dirty(struct cws_job *job) {
         cws_conn_write(c);
 }
 
-/* Bytes were queued: who sends them, and when. */
+/* Bytes were queued: who sends them, and when. What the batch under way queued
+ * for its own connection before leaves before. */
 void cws_conn_mark_dirty(struct cws_conn *c) {
-    if (c->blocked || c->loop->batch.conn == c)
+    struct cws_loop *loop = c->loop;
+    struct cws_conn *batch = loop->batch.conn;
+    if (c->blocked || batch == c)
         return;
-    if (c->loop->running)
-        cws_loop_post_flush(c->loop, &c->dirty);
-    else
+    if (!loop->running) {
         cws_conn_write(c);
+        return;
+    }
+    if (batch && batch->out.bytes && cws_link_empty(&loop->dirty))
+        cws_loop_post_flush(loop, &batch->dirty);
+    cws_loop_post_flush(loop, &c->dirty);
 }
 
 void cws_conn_flush(struct cws_conn *c) {
@@ -266,6 +272,14 @@ static int send_failed(struct cws_conn *c, int err) {
     return err;
 }
 
+/* A frame of so many bytes has been queued. */
+static void queued(struct cws_conn *c, size_t size, bool fin) {
+    c->messages_sent += fin;
+    count_burst(c, size);
+    c->active = cws_loop_now(c->loop);
+    cws_conn_mark_dirty(c);
+}
+
 static void send_behind(struct cws_conn *c);
 
 static int send_frame(struct cws_conn *c, uint8_t opcode, int flags,
@@ -281,14 +295,31 @@ static int send_frame(struct cws_conn *c, uint8_t opcode, int flags,
     int err = queue_frame(c, &frame, header, (size_t)n, data, len);
     if (err < 0)
         return send_failed(c, err);
-    if (fin)
-        c->messages_sent++;
-    count_burst(c, (size_t)n + len);
-    c->active = cws_loop_now(c->loop);
-    cws_conn_mark_dirty(c);
+    queued(c, (size_t)n + len, fin);
     if (fin && c->behind)
         send_behind(c);
     return 0;
+}
+
+/* Nearly every message of a server: a short one, put behind its header in the
+ * queue at once. */
+static int send_short(struct cws_conn *c, uint8_t opcode, const void *data,
+                      size_t len) {
+    size_t size = CWS_SESSION_SHORT + len;
+    uint8_t *room = cws_outq_room(&c->out, c->loop, size);
+    if (!room)
+        return send_failed(c, CWS_EMEMORY);
+    cws_session_short_header(opcode, len, room);
+    if (len)
+        memcpy(room + CWS_SESSION_SHORT, data, len);
+    cws_outq_added(&c->out, size);
+    queued(c, size, true);
+    return 0;
+}
+
+static bool is_short(const struct cws_conn *c, int flags, size_t len) {
+    return len < 126 && (flags & CWS_CONN_FIN) && !c->behind && !c->broken &&
+           cws_session_plain(&c->session);
 }
 
 /* A piece of a compressed message. What zlib holds back needs no frame. */
@@ -323,6 +354,8 @@ int cws_conn_send(struct cws_conn *c, uint8_t opcode, int flags,
                           len >= c->options->compression_threshold);
     if (c->compressing)
         return send_compressed(c, opcode, flags, data, len);
+    if (is_short(c, flags, len))
+        return send_short(c, opcode, data, len);
     return send_frame(c, opcode, flags, data, len);
 }
 
@@ -410,7 +443,9 @@ size_t cws_prepared_len(const struct cws_prepared *p) {
 static int send_shared(struct cws_conn *c, struct cws_prepared *p) {
     struct cws_frame frame;
     uint8_t header[CWS_FRAME_HEADER_MAX];
-    int err = cws_session_header(&c->session, p->opcode, true, false,
+    int err = 0;
+    if (!cws_session_plain(&c->session))
+        err = cws_session_header(&c->session, p->opcode, true, false,
                                  cws_prepared_len(p), &frame, header);
     if (err < 0)
         return err;
@@ -421,10 +456,7 @@ static int send_shared(struct cws_conn *c, struct cws_prepared *p) {
               : cws_outq_share(&c->out, c->loop, p->frame, 0);
     if (err < 0)
         return err;
-    c->messages_sent++;
-    count_burst(c, p->frame->len);
-    c->active = cws_loop_now(c->loop);
-    cws_conn_mark_dirty(c);
+    queued(c, p->frame->len, true);
     return 0;
 }
 

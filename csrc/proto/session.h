@@ -184,6 +184,20 @@ static inline bool cws_session_sending(const struct cws_session *s) {
     return s->sending;
 }
 
+/* True when cws_session_header would make a header for a whole message of a
+ * server, uncompressed and between others: it need not be asked then. */
+static inline bool cws_session_plain(const struct cws_session *s) {
+    return s->role == CWS_SERVER && s->state == CWS_SESSION_OPEN && !s->sending;
+}
+
+/* The header of such a message, of less than 126 bytes (5.2: FIN, no mask). */
+#define CWS_SESSION_SHORT 2
+static inline void cws_session_short_header(uint8_t opcode, size_t len,
+                                            uint8_t out[CWS_SESSION_SHORT]) {
+    out[0] = 0x80 | opcode;
+    out[1] = (uint8_t)len;
+}
+
 /* Where deflate was agreed: appends the compressed piece to `out`. 0 or
  * CWS_EMEMORY; after an error the message cannot go on: fail the connection. */
 int cws_session_compress(struct cws_session *s, const uint8_t *data, size_t len,
