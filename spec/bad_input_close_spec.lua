@@ -1,5 +1,5 @@
 -- Bad input, the end of a connection: the rows B177 to B193, for both roles.
--- B194 is not here: cws does not connect again by itself.
+-- B194 is in reconnect_spec.lua.
 local bad = require("spec.support.bad_input")
 local core = require("cws.core")
 local cws = require("cws")

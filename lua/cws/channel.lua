@@ -6,6 +6,7 @@
 
 local check = require("cws.check")
 local core = require("cws.core")
+local random = require("cws.random")
 
 local channel = {}
 
@@ -265,20 +266,6 @@ end
 channel.class = Channel
 
 -- --- select -----------------------------------------------------------------
-
--- A generator of its own: math.random belongs to the program.
-local seed
-
----@param n integer
----@return integer from 1 to n
-local function random(n)
-  if not seed then
-    local seconds, nanoseconds = core.time()
-    seed = seconds ~ (nanoseconds << 20)
-  end
-  seed = seed * 6364136223846793005 + 1442695040888963407
-  return (seed >> 33) % n + 1
-end
 
 ---@param entry any
 ---@param index integer

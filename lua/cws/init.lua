@@ -14,6 +14,7 @@ local core = require("cws.core")
 local escape = require("cws.escape")
 local json = require("cws.json")
 local log = require("cws.log")
+local reconnect = require("cws.reconnect")
 local Response = require("cws.response")
 local server = require("cws.server")
 local template = require("cws.template")
@@ -128,6 +129,7 @@ local cws = {
   serve = server.serve,
   listen = server.listen,
   connect = connect,
+  reconnect = reconnect,
   prepare = core.prepare,
   broadcast = core.broadcast,
 
