@@ -531,3 +531,24 @@ describe("a pipe of readers and writers", function()
     end, { upgrade = huge })
   end, 120)
 end)
+
+-- Behind the pipe, whose memory is looked at.
+describe("a write that was given up", function()
+  net.guard()
+
+  both("has taken nothing of it, not even half a character", function(ws, peer)
+    local big = ("x"):rep(6 * 1024 * 1024)
+    ws:send(big)
+    local writer = ws:writer({ timeout = 0.01 })
+    assert.same(timeout, { writer:write("\xC3") })
+    assert.same(timeout, { writer:write("\xC3") })
+    local task = cws.spawn(function()
+      while not writer:write("\xC3") do end
+      while not writer:write("\xA9") do end
+      return writer:close(10)
+    end)
+    assert.equal(#big, #peer:frame().data)
+    assert.same({ true, true }, { task:join() })
+    assert.equal("\xC3\xA9", peer:frame().data)
+  end)
+end)

@@ -372,10 +372,26 @@ static int writer_failed(lua_State *L, struct ws_writer *w, int err,
     return lcws_ws_send_failed(L, ws, err, what);
 }
 
-/* 1 the writer, then strings: waits for its turn, then takes all of them. */
+/* Whether text may go on with the strings at index 2 and behind. */
+static bool goes_on(lua_State *L, const struct ws_writer *w,
+                    struct cws_utf8 *utf8) {
+    *utf8 = w->utf8;
+    for (int i = 2; i <= lua_gettop(L) && w->text; i++) {
+        size_t len;
+        const char *data = lua_tolstring(L, i, &len);
+        if (!cws_utf8_feed(utf8, (const uint8_t *)data, len))
+            return false;
+    }
+    return true;
+}
+
+/* 1 the writer, then strings: waits for its turn, then takes all of them. Only
+ * now it is known what stands before them: others may have written meanwhile,
+ * and what was given up is as if it had never been. */
 static int write_attempt(lua_State *L, struct lcws *s) {
     struct ws_writer *w = lua_touserdata(L, 1);
     struct lcws_ws *ws = w->ws;
+    struct cws_utf8 utf8;
     (void)s;
     if (!ws)
         return lcws_fail(L, CWS_EUSAGE, 0, "write: the writer is closed");
@@ -383,6 +399,9 @@ static int write_attempt(lua_State *L, struct lcws *s) {
         return writer_failed(L, w, CWS_ECLOSED, "write");
     if (!lcws_ws_may_send(ws))
         return -1;
+    if (!goes_on(L, w, &utf8))
+        return lcws_fail(L, CWS_EUSAGE, 0, "write: text is not valid UTF-8");
+    w->utf8 = utf8;
     for (int i = 2; i <= lua_gettop(L); i++) {
         size_t len;
         const char *data = lua_tolstring(L, i, &len);
@@ -404,15 +423,8 @@ static const struct lcws_op write_op = {
 
 static int writer_write(lua_State *L) {
     struct ws_writer *w = check_writer(L);
-    struct cws_utf8 utf8 = w->utf8;
-    for (int i = 2; i <= lua_gettop(L); i++) {
-        size_t len;
-        const char *data = luaL_checklstring(L, i, &len); /* numbers too */
-        if (w->text && !cws_utf8_feed(&utf8, (const uint8_t *)data, len))
-            return lcws_fail(L, CWS_EUSAGE, 0,
-                             "write: text is not valid UTF-8");
-    }
-    w->utf8 = utf8;
+    for (int i = 2; i <= lua_gettop(L); i++)
+        (void)luaL_checkstring(L, i); /* numbers become strings */
     return lcws_perform(L, &write_op, w->timeout);
 }
 
