@@ -37,7 +37,7 @@ describe("json.find", function()
     found = json.find(function(name)
       asked[#asked + 1] = name
       if name ~= "dkjson" then error("missing") end
-      return { encode = function() return "k" end, decode = function(_, _, null) return null end, null = "N" }
+      return { encode = function() return "k" end, decode = function(_, _, null) return null, 5 end, null = "N" }
     end)
     assert.equal("k", found.encode())
     assert.equal("N", found.decode("null"))
@@ -50,6 +50,16 @@ describe("json.find", function()
       return { decode = function() return nil, 3, "no valid JSON" end }
     end)
     assert.error_matches(function() found.decode("x") end, "^no valid JSON$")
+  end)
+
+  it("lets dkjson leave nothing but spaces behind the value", function()
+    local found = json.find(function(name)
+      if name ~= "dkjson" then error("missing") end
+      return { decode = function() return 1, 2 end }
+    end)
+    assert.equal(1, found.decode("1 \t\r\n"))
+    assert.error_matches(function() found.decode("1 2") end, "^something follows the value at byte 3$")
+    assert.error_matches(function() found.decode("1}") end, "^something follows the value at byte 2$")
   end)
 
   it("is nil when none is installed", function()

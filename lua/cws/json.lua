@@ -12,8 +12,11 @@ local candidates = {
       encode = dkjson.encode,
       null = dkjson.null,
       decode = function(text)
-        local value, _, message = dkjson.decode(text, 1, dkjson.null)
+        local value, after, message = dkjson.decode(text, 1, dkjson.null)
         if message then error(message, 0) end
+        -- dkjson ends at the end of the value
+        local more = text:find("[^ \t\r\n]", after)
+        if more then error("something follows the value at byte " .. more, 0) end
         return value
       end,
     }
