@@ -266,7 +266,11 @@ describe("max_connections", function()
       open = open + (head:find("^HTTP/1.1 101 ") and 1 or 0)
       refused = refused + (head:find("^HTTP/1.1 503 ") and 1 or 0)
     end
-    assert.equal(31, open) -- 64 - 32, with the first
+    if os.getenv("CWS_MODE") == "valgrind" then -- which takes some for itself
+      assert.is_true(open > 16 and open < 31, open)
+    else
+      assert.equal(31, open) -- 64 - 32, with the first
+    end
     assert.is_true(refused >= 1)
     first:send_frame("text", "undisturbed")
     assert.equal("undisturbed", first:frame().data)

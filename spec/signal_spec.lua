@@ -166,8 +166,10 @@ describe("cws.signal", function()
     local p = start([[
       local source = cws.signal("INT")
       source:stop()
-      print("ready")
-      print(pcall(function() while true do end end))
+      print(pcall(function()
+        print("ready")
+        while true do end
+      end))
     ]])
     p:kill("INT")
     p:expect("false\tinterrupted!")
