@@ -68,6 +68,53 @@ describe("compression:", function()
     end, options(true))
   end)
 
+  -- Compressed once for those without a context, by itself for the others.
+  net.it("a broadcast reaches connections that agreed on different things", function()
+    local peers, clients = {}, {}
+    local server, url = net.serve({
+      ["/"] = function(req)
+        local peer = assert(req:upgrade())
+        peers[#peers + 1] = peer
+        for message, type in peer:each() do
+          peer:send(message, type)
+        end
+      end,
+    }, { compression = true })
+    local without = { server_no_context_takeover = true }
+    local small = { server_no_context_takeover = true, server_max_window_bits = 9 }
+    for i, compression in ipairs({ without, without, small, true, false, without }) do
+      clients[i] = assert(cws.connect(url .. "/", { compression = compression }))
+    end
+    while #peers < #clients do
+      cws.sleep(0.001)
+    end
+    local prepared = cws.prepare(noise:rep(20), "binary")
+    for round = 1, 3 do
+      for _, message in ipairs(messages) do
+        assert.equal(6, cws.broadcast(peers, message, "binary"))
+        for i, client in ipairs(clients) do
+          assert.is_true(message == client:receive(), round .. ": " .. i)
+        end
+        for i, client in ipairs(clients) do
+          assert.is_true(peers[i]:send(prepared))
+          client:send(message, "binary")
+          assert.is_true(noise:rep(20) == client:receive())
+          assert.is_true(message == client:receive())
+        end
+      end
+    end
+    local bytes = {}
+    for i, client in ipairs(clients) do
+      bytes[i] = client:stats().bytes_received
+    end
+    assert.same({ bytes[1], bytes[1] }, { bytes[2], bytes[6] })
+    assert.is_true(bytes[4] < bytes[1] and bytes[1] < bytes[3] and bytes[3] < bytes[5], table.concat(bytes, " "))
+    for _, client in ipairs(clients) do
+      client:close()
+    end
+    server:stop(0)
+  end)
+
   -- What a broadcast does to a message that a writer has begun: it comes after it.
   for name, text in pairs({ long = ("broadcast "):rep(100), short = "broadcast" }) do
     for _, compress in ipairs({ true, false }) do

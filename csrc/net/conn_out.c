@@ -262,25 +262,19 @@ void cws_conn_want_send(struct cws_conn *c, bool want) {
         cws_conn_post(c);
 }
 
-/* The message had begun, or was compressed into the window that the peer does
- * not have, or memory ran out between header and payload: the peer cannot make
- * sense of what would follow. */
-static int send_failed(struct cws_conn *c, int err) {
+int cws_conn_send_failed(struct cws_conn *c, int err) {
     cws_conn_fail(c, CWS_CLOSE_INTERNAL_ERROR,
                   err == CWS_EMEMORY ? "sending failed: out of memory"
                                      : "sending failed");
     return err;
 }
 
-/* A frame of so many bytes has been queued. */
-static void queued(struct cws_conn *c, size_t size, bool fin) {
+void cws_conn_queued(struct cws_conn *c, size_t size, bool fin) {
     c->messages_sent += fin;
     count_burst(c, size);
     c->active = cws_loop_now(c->loop);
     cws_conn_mark_dirty(c);
 }
-
-static void send_behind(struct cws_conn *c);
 
 static int send_frame(struct cws_conn *c, uint8_t opcode, int flags,
                       const void *data, size_t len) {
@@ -294,10 +288,10 @@ static int send_frame(struct cws_conn *c, uint8_t opcode, int flags,
         return n;
     int err = queue_frame(c, &frame, header, (size_t)n, data, len);
     if (err < 0)
-        return send_failed(c, err);
-    queued(c, (size_t)n + len, fin);
+        return cws_conn_send_failed(c, err);
+    cws_conn_queued(c, (size_t)n + len, fin);
     if (fin && c->behind)
-        send_behind(c);
+        cws_conn_send_behind(c);
     return 0;
 }
 
@@ -308,18 +302,23 @@ static int send_short(struct cws_conn *c, uint8_t opcode, const void *data,
     size_t size = CWS_SESSION_SHORT + len;
     uint8_t *room = cws_outq_room(&c->out, c->loop, size);
     if (!room)
-        return send_failed(c, CWS_EMEMORY);
+        return cws_conn_send_failed(c, CWS_EMEMORY);
     cws_session_short_header(opcode, len, room);
     if (len)
         memcpy(room + CWS_SESSION_SHORT, data, len);
     cws_outq_added(&c->out, size);
-    queued(c, size, true);
+    cws_conn_queued(c, size, true);
     return 0;
 }
 
 static bool is_short(const struct cws_conn *c, int flags, size_t len) {
     return len < 126 && (flags & CWS_CONN_FIN) && !c->behind && !c->broken &&
            cws_session_plain(&c->session);
+}
+
+void cws_conn_trim_scratch(struct cws_loop *loop) {
+    if (loop->scratch.cap > SCRATCH_KEPT)
+        cws_buf_free(&loop->scratch);
 }
 
 /* A piece of a compressed message. What zlib holds back needs no frame. */
@@ -330,14 +329,13 @@ static int send_compressed(struct cws_conn *c, uint8_t opcode, int flags,
     bool fin = flags & CWS_CONN_FIN;
     int err = cws_session_compress(&c->session, data, len, fin, scratch);
     if (err < 0)
-        return send_failed(c, err);
+        return cws_conn_send_failed(c, err);
     if (opcode == CWS_OP_CONTINUATION && !fin && !cws_buf_len(scratch))
         return 0;
     err = send_frame(c, opcode, flags, cws_buf_bytes(scratch),
                      cws_buf_len(scratch));
-    if (scratch->cap > SCRATCH_KEPT)
-        cws_buf_free(scratch);
-    return err == CWS_EINTERNAL ? send_failed(c, err) : err;
+    cws_conn_trim_scratch(c->loop);
+    return err == CWS_EINTERNAL ? cws_conn_send_failed(c, err) : err;
 }
 
 int cws_conn_send(struct cws_conn *c, uint8_t opcode, int flags,
@@ -359,8 +357,7 @@ int cws_conn_send(struct cws_conn *c, uint8_t opcode, int flags,
     return send_frame(c, opcode, flags, data, len);
 }
 
-/* Bound of calls that cannot wait. */
-static int fits(const struct cws_conn *c, size_t len) {
+int cws_conn_fits(const struct cws_conn *c, size_t len) {
     size_t max = c->options->max_queue;
     if (c->phase != CONN_OPEN)
         return CWS_ECLOSED;
@@ -372,14 +369,14 @@ static int fits(const struct cws_conn *c, size_t len) {
 
 int cws_conn_try_send(struct cws_conn *c, uint8_t opcode, int flags,
                       const void *data, size_t len) {
-    int err = fits(c, len);
+    int err = cws_conn_fits(c, len);
     return err < 0 ? err : cws_conn_send(c, opcode, flags, data, len);
 }
 
 int cws_conn_control(struct cws_conn *c, uint8_t opcode, const void *data,
                      size_t len) {
     uint8_t frame[CWS_SESSION_CONTROL_MAX];
-    int err = fits(c, sizeof frame);
+    int err = cws_conn_fits(c, sizeof frame);
     if (err < 0)
         return err;
     int n = cws_session_control(&c->session, opcode, data, len, frame);
@@ -392,147 +389,4 @@ int cws_conn_control(struct cws_conn *c, uint8_t opcode, const void *data,
         c->ping_mark = c->bytes_sent + c->out.bytes;
     cws_conn_mark_dirty(c);
     return 0;
-}
-
-/* --- prepared messages --------------------------------------------------- */
-
-struct cws_prepared {
-    size_t refs;
-    uint8_t opcode;
-    uint8_t header_len;
-    struct cws_shared *frame; /* a server's frame: header and payload */
-};
-
-/* Shorter frames are cheaper to copy than to share. */
-#define SHARE_MIN 4096
-
-struct cws_prepared *cws_prepared_new(uint8_t opcode, const void *data,
-                                      size_t len) {
-    struct cws_frame frame = {
-        .len = len, .opcode = opcode, .fin = true, .masked = false};
-    uint8_t header[CWS_FRAME_HEADER_MAX];
-    size_t n = cws_frame_write(&frame, header);
-    struct cws_prepared *p = cws_calloc(sizeof *p);
-    if (!p)
-        return NULL;
-    p->frame = cws_shared_new(n + len);
-    if (!p->frame) {
-        cws_free(p);
-        return NULL;
-    }
-    p->refs = 1;
-    p->opcode = opcode;
-    p->header_len = (uint8_t)n;
-    memcpy(p->frame->data, header, n);
-    if (len)
-        memcpy(p->frame->data + n, data, len);
-    return p;
-}
-
-void cws_prepared_drop(struct cws_prepared *p) {
-    if (!p || --p->refs)
-        return;
-    cws_shared_drop(p->frame);
-    cws_free(p);
-}
-
-size_t cws_prepared_len(const struct cws_prepared *p) {
-    return p->frame->len - p->header_len;
-}
-
-static int send_shared(struct cws_conn *c, struct cws_prepared *p) {
-    struct cws_frame frame;
-    uint8_t header[CWS_FRAME_HEADER_MAX];
-    int err = 0;
-    if (!cws_session_plain(&c->session))
-        err = cws_session_header(&c->session, p->opcode, true, false,
-                                 cws_prepared_len(p), &frame, header);
-    if (err < 0)
-        return err;
-    if (c->broken)
-        return 0;
-    err = p->frame->len < SHARE_MIN
-              ? cws_outq_append(&c->out, c->loop, p->frame->data, p->frame->len)
-              : cws_outq_share(&c->out, c->loop, p->frame, 0);
-    if (err < 0)
-        return err;
-    queued(c, p->frame->len, true);
-    return 0;
-}
-
-static int send_prepared(struct cws_conn *c, struct cws_prepared *p,
-                         int flags) {
-    bool compress =
-        (flags & CWS_CONN_COMPRESS) && cws_session_can_compress(&c->session);
-    if (c->session.role == CWS_SERVER && !compress)
-        return send_shared(c, p);
-    return cws_conn_send(c, p->opcode, flags | CWS_CONN_FIN,
-                         p->frame->data + p->header_len, cws_prepared_len(p));
-}
-
-/* --- behind a message of our own ------------------------------------------ */
-
-struct conn_behind_node {
-    struct conn_behind_node *next;
-    struct cws_prepared *prepared; /* a reference */
-    int flags;
-};
-
-static int put_behind(struct cws_conn *c, struct cws_prepared *p, int flags) {
-    if (!c->behind)
-        c->behind = cws_calloc(sizeof *c->behind);
-    struct conn_behind_node *node = c->behind ? cws_calloc(sizeof *node) : NULL;
-    if (!node)
-        return CWS_EMEMORY;
-    node->prepared = p;
-    p->refs++;
-    node->flags = flags;
-    if (c->behind->last)
-        c->behind->last->next = node;
-    else
-        c->behind->first = node;
-    c->behind->last = node;
-    c->behind->bytes += p->frame->len;
-    return 0;
-}
-
-static void free_behind(struct conn_behind *behind) {
-    struct conn_behind_node *node = behind ? behind->first : NULL;
-    while (node) {
-        struct conn_behind_node *next = node->next;
-        cws_prepared_drop(node->prepared);
-        cws_free(node);
-        node = next;
-    }
-    cws_free(behind);
-}
-
-void cws_conn_free_behind(struct cws_conn *c) {
-    free_behind(c->behind);
-    c->behind = NULL;
-}
-
-/* Our message has ended: what came meanwhile goes on its way. */
-static void send_behind(struct cws_conn *c) {
-    struct conn_behind *behind = c->behind;
-    int err = 0;
-    c->behind = NULL;
-    for (struct conn_behind_node *node = behind->first; node && err == 0;
-         node = node->next)
-        err = send_prepared(c, node->prepared, node->flags);
-    if (err < 0 && err != CWS_ECLOSED)
-        (void)send_failed(c, err);
-    free_behind(behind);
-}
-
-int cws_conn_send_prepared(struct cws_conn *c, struct cws_prepared *p,
-                           int flags, bool now) {
-    int err = now ? fits(c, p->frame->len) : 0;
-    if (err < 0)
-        return err;
-    if (c->phase != CONN_OPEN)
-        return CWS_ECLOSED;
-    if (now && cws_session_sending(&c->session))
-        return put_behind(c, p, flags);
-    return send_prepared(c, p, flags);
 }

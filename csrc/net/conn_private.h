@@ -1,6 +1,7 @@
 /*
  * conn_private.h - the inside of a connection, for conn.c (life, reading),
- * conn_out.c (writing) and conn_end.c (closing, time).
+ * conn_out.c (writing), conn_prepared.c (for many) and conn_end.c (closing,
+ * time).
  */
 #ifndef CWS_NET_CONN_PRIVATE_H
 #define CWS_NET_CONN_PRIVATE_H
@@ -102,8 +103,22 @@ void cws_conn_answer(struct cws_conn *c, const struct cws_event *event);
 /* Queues the pong that was held back: before a close frame, since nothing is
  * sent after one (RFC 6455 5.5.1). */
 void cws_conn_release_pong(struct cws_conn *c);
-void cws_conn_free_behind(struct cws_conn *c);
 void cws_conn_run_dirty(struct cws_job *job);
+/* The message had begun, or was compressed into the window that the peer does
+ * not have, or memory ran out between header and payload: the peer cannot make
+ * sense of what would follow. Fails the connection; returns err. */
+int cws_conn_send_failed(struct cws_conn *c, int err);
+/* A frame of so many bytes has been queued. */
+void cws_conn_queued(struct cws_conn *c, size_t size, bool fin);
+/* Bound of calls that cannot wait: 0, CWS_ECLOSED, CWS_EBUSY or CWS_ELIMIT. */
+int cws_conn_fits(const struct cws_conn *c, size_t len);
+/* A compressed message has left the loop's buffer. */
+void cws_conn_trim_scratch(struct cws_loop *loop);
+
+/* conn_prepared.c */
+void cws_conn_free_behind(struct cws_conn *c);
+/* Our message has ended: what came meanwhile goes on its way. */
+void cws_conn_send_behind(struct cws_conn *c);
 
 /* conn_end.c */
 void cws_conn_end(struct cws_conn *c, uint16_t code, bool clean,

@@ -317,6 +317,14 @@ int cws_deflate_compress(struct cws_deflate *d, const uint8_t *data, size_t len,
     return 0;
 }
 
+uint32_t cws_deflate_packing(const struct cws_deflate *d) {
+    struct shape shape = d->out.shape;
+    if (d->out.keeps)
+        return 0;
+    return (uint32_t)shape.bits << 16 | (uint32_t)(uint8_t)shape.level << 8 |
+           (uint8_t)shape.memory;
+}
+
 /* --- inflating ------------------------------------------------------------ */
 
 enum cws_err cws_deflate_error(const struct cws_deflate *d) {
@@ -472,6 +480,11 @@ int cws_deflate_compress(struct cws_deflate *d, const uint8_t *data, size_t len,
     (void)last;
     (void)out;
     return CWS_EINTERNAL;
+}
+
+uint32_t cws_deflate_packing(const struct cws_deflate *d) {
+    (void)d;
+    return 0;
 }
 
 enum cws_parse cws_deflate_expand(struct cws_deflate *d, const uint8_t **data,

@@ -47,6 +47,10 @@ void cws_deflate_free(struct cws_deflate *d); /* NULL is fine */
 int cws_deflate_compress(struct cws_deflate *d, const uint8_t *data, size_t len,
                          bool last, struct cws_buf *out);
 
+/* Of what a whole message compresses to: the same for contexts that give the
+ * same bytes; 0 where context takeover makes it depend on those before. */
+uint32_t cws_deflate_packing(const struct cws_deflate *d);
+
 /*
  * Inflates a piece. Input: *data and *len are moved on by what was used.
  * `last` says that the input ends with the message: the tail is added. Output:

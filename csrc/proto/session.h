@@ -203,6 +203,9 @@ static inline void cws_session_short_header(uint8_t opcode, size_t len,
 int cws_session_compress(struct cws_session *s, const uint8_t *data, size_t len,
                          bool last, struct cws_buf *out);
 bool cws_session_can_compress(const struct cws_session *s);
+/* What a compressed message of ours depends on besides itself: equal numbers
+ * mean equal bytes; 0: on the messages before it, or nothing is compressed. */
+uint32_t cws_session_packing(const struct cws_session *s);
 
 /* A whole ping or pong, masked when it must be. len <= 125. Returns its size,
  * CWS_ECLOSED after our close frame, CWS_EINTERNAL. */

@@ -50,6 +50,10 @@ bool cws_session_can_compress(const struct cws_session *s) {
     return s->deflate != NULL;
 }
 
+uint32_t cws_session_packing(const struct cws_session *s) {
+    return s->deflate ? cws_deflate_packing(s->deflate) : 0;
+}
+
 int cws_session_compress(struct cws_session *s, const uint8_t *data, size_t len,
                          bool last, struct cws_buf *out) {
     return cws_deflate_compress(s->deflate, data, len, last, out);
