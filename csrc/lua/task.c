@@ -329,6 +329,8 @@ static int wait_in_task(lua_State *L, const struct lcws_op *op,
     }
     if (isfinite(timeout))
         start_timer(L, t, timeout);
+    else if (t->timer) /* of a wait whose attempt raised */
+        ev_timer_stop(t->s->loop->ev, t->timer);
     return yield(L, op, t);
 }
 
@@ -389,7 +391,9 @@ static int drive(lua_State *L, struct lcws *s, const struct lcws_op *op,
         w.woken = false;
         w.armed = true;
         op->arm(L, &w);
+        lcws_sigint_begin(s);
         bool over = turn_until_woken(L, &w, until, why);
+        lcws_sigint_end(s); /* before the attempt, which may raise */
         w.armed = false;
         cws_link_remove(&w.link);
         if (!over)
@@ -405,9 +409,7 @@ static int drive(lua_State *L, struct lcws *s, const struct lcws_op *op,
 static int drive_in_main(lua_State *L, struct lcws *s, const struct lcws_op *op,
                          double timeout) {
     const char *why;
-    lcws_sigint_begin(s);
     int n = drive(L, s, op, timeout, &why);
-    lcws_sigint_end(s);
     return n >= 0 ? n : give_up_loudly(L, op, why);
 }
 
