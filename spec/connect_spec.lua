@@ -2,6 +2,7 @@
 -- that are wrong are in bad_input_client_spec.lua.
 local cws = require("cws")
 local net = require("spec.support.net")
+local process = require("spec.support.process")
 local raw = require("spec.support.raw")
 local testing = require("cws.testing")
 
@@ -28,6 +29,7 @@ end
 
 describe("connect", function()
   net.guard()
+  process.guard()
 
   net.it("sends the request that RFC 6455 4.1 demands", function()
     local listener = raw.listen()
@@ -205,6 +207,31 @@ describe("connect", function()
     assert.matches("^connect: name.invalid: [%w ]+$", message)
     assert.equal("dns", kind)
   end)
+
+  net.it("says of a host longer than any name that there is none", function()
+    local host = ("a."):rep(150) .. "example"
+    local message = "connect: " .. host:sub(1, 80) .. ": no such host"
+    assert.same({ nil, message, "dns" }, { cws.connect("ws://" .. host .. "/") })
+  end)
+
+  net.it("says that there are no descriptors left, and goes on when there are", function()
+    local p = process.start({ "sh", "-c", 'ulimit -n 64; exec "$0" -e "$1"', process.lua, [[
+      local cws = require("cws")
+      cws.step()
+      local files = {}
+      repeat files[#files + 1] = io.open("/dev/null") until not io.open("/dev/null")
+      print(cws.connect("ws://127.0.0.1:1/"))
+      print(cws.connect("ws://localhost:1/"))
+      for _, file in ipairs(files) do file:close() end
+      print(cws.connect("ws://127.0.0.1:1/"))
+    ]] })
+    assert.equal(0, p:wait(30), p:err())
+    assert.equal([[
+nil	connect: 127.0.0.1: too many open files	connect	24
+nil	connect: localhost: too many open files	connect	24
+nil	connect: 127.0.0.1:1: connection refused	connect	111
+]], p:out())
+  end, 30)
 
   net.it("raises for what is no URL, no option, no protocol, no field", function()
     local function check(pattern, ...)

@@ -33,7 +33,7 @@ struct cws_dial {
     struct cws_options *options;
     const struct cws_conn_events *conn_events;
     struct cws_resolve *resolve;
-    struct cws_job refuse; /* what is refused without any I/O */
+    struct cws_job refuse; /* what fails before any I/O */
     struct cws_transport transport;
     ev_io io;
     ev_timer timer;
@@ -45,7 +45,8 @@ struct cws_dial {
     size_t address_count;
     size_t address; /* the one that is tried */
     union cws_address addresses[CWS_RESOLVE_MAX];
-    struct cws_error connect_error; /* of the first address that failed */
+    struct cws_error connect_error; /* of the first address that failed; of
+                                       `refuse` */
     struct cws_buf out;             /* the request */
     struct cws_buf extensions;      /* our offer */
     struct cws_buf head;
@@ -467,7 +468,8 @@ static void run_refuse(struct cws_job *job) {
     struct cws_dial *d =
         (struct cws_dial *)(void *)((char *)job -
                                     offsetof(struct cws_dial, refuse));
-    fail(d, CWS_ETLS, 0, "tls: not in this build");
+    struct cws_error error = d->connect_error;
+    finish(d, NULL, &error);
 }
 
 /* --- starting ------------------------------------------------------------ */
@@ -535,18 +537,32 @@ static struct cws_dial *new_dial(const struct cws_dial_start *start) {
     return d;
 }
 
+/* The error is told in the next turn. */
+static bool refuse(struct cws_dial *d) {
+    cws_loop_post(d->loop, &d->refuse);
+    return true;
+}
+
+/* Without descriptors or threads there is no asking for the address. */
+static bool refuse_resolving(struct cws_dial *d, int code) {
+    char text[CWS_ERRTEXT_MAX];
+    cws_error_set(&d->connect_error, CWS_ECONNECT, code, "connect: %.80s: %s",
+                  d->host, cws_errtext(code, text));
+    return refuse(d);
+}
+
 /* False when memory is out. */
 static bool begin(struct cws_dial *d) {
     if (d->secure) {
-        cws_loop_post(d->loop, &d->refuse);
-        return true;
+        cws_error_set(&d->connect_error, CWS_ETLS, 0, "tls: not in this build");
+        return refuse(d);
     }
     cws_loop_update(d->loop); /* the caller may have computed for long */
     d->deadline = cws_loop_now(d->loop) + d->options->connect_timeout;
     set_timer(d, d->options->connect_timeout);
     d->resolve =
         cws_resolve_start(d->loop, d->host, d->port, false, on_resolved, d);
-    return d->resolve != NULL;
+    return d->resolve || (errno != ENOMEM && refuse_resolving(d, errno));
 }
 
 struct cws_dial *cws_dial_start(struct cws_loop *loop,

@@ -8,6 +8,7 @@
  */
 #include "resolve.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -221,15 +222,16 @@ static bool open_pipe(int fds[2]) {
 
 static struct query *new_query(const char *host, int port, bool passive) {
     size_t len = strlen(host);
-    struct query *q = len < HOST_MAX ? calloc(1, sizeof *q) : NULL;
+    struct query *q = calloc(1, sizeof *q);
     if (!q)
         return NULL;
     if (!open_pipe(q->pipe)) {
-        free(q);
+        free(q); /* which keeps errno */
         return NULL;
     }
     atomic_init(&q->refs, 1);
-    memcpy(q->host, host, len + 1);
+    if (len < HOST_MAX)
+        memcpy(q->host, host, len + 1);
     q->port = port;
     q->passive = passive;
     return q;
@@ -261,29 +263,35 @@ static void on_answer(struct ev_loop *ev, ev_io *io, int revents) {
     loop->running = nested;
 }
 
-/* A number needs no thread: the pipe is filled at once. */
-static bool answer_number(struct query *q) {
-    if (!cws_address_parse(q->host, q->port, &q->addresses[0]))
+/* A number needs no thread, nor does what is longer than any name: the pipe is
+ * filled at once. */
+static bool answer_now(struct query *q, const char *host) {
+    if (strlen(host) >= HOST_MAX)
+        q->why = "no such host";
+    else if (cws_address_parse(q->host, q->port, &q->addresses[0]))
+        q->count = 1;
+    else
         return false;
-    q->count = 1;
     return write(q->pipe[1], "", 1) == 1;
 }
 
 struct cws_resolve *cws_resolve_start(struct cws_loop *loop, const char *host,
                                       int port, bool passive,
                                       cws_resolve_done *done, void *user) {
+    errno = ENOMEM; /* cws_calloc does not say so */
     struct cws_resolve *r = cws_calloc(sizeof *r);
     struct query *q = r ? new_query(host, port, passive) : NULL;
     if (!q) {
         cws_free(r);
         return NULL;
     }
-    if (!answer_number(q)) {
+    if (!answer_now(q, host)) {
         atomic_fetch_add(&q->refs, 1); /* the thread's */
         if (!submit(q)) {
             atomic_fetch_sub(&q->refs, 1);
             drop(q);
             cws_free(r);
+            errno = EAGAIN; /* of pthread_create */
             return NULL;
         }
     }

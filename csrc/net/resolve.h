@@ -24,8 +24,8 @@ struct cws_resolve;
 typedef void cws_resolve_done(void *user, const union cws_address *addresses,
                               size_t count, const char *why);
 
-/* NULL when memory is out. passive: for listening (AI_PASSIVE, empty host is
- * the wildcard). */
+/* NULL with errno: ENOMEM, EMFILE, ENFILE, EAGAIN (no thread). passive: for
+ * listening (AI_PASSIVE, empty host is the wildcard). */
 struct cws_resolve *cws_resolve_start(struct cws_loop *loop, const char *host,
                                       int port, bool passive,
                                       cws_resolve_done *done, void *user);
