@@ -59,7 +59,7 @@ static void inbox_put(struct cws_conn *c, const struct cws_event *event) {
         memcpy(room + sizeof entry, event->data, event->len);
     cws_buf_added(&c->inbox, sizeof entry + event->len);
     c->inbox_count++;
-    if (inbox_full(c))
+    if (c->phase == CONN_OPEN && inbox_full(c)) /* later nothing more comes */
         c->paused = true;
 }
 
