@@ -157,6 +157,21 @@ describe("a Lua state that ends, B231:", function()
     end, 30)
   end
 
+  net.it("what a task has sent leaves before os.exit(true, true)", function()
+    local listener = raw.listen()
+    local p = process.start({ process.lua, "-e", prelude .. ([[
+      local ws = assert(cws.connect(%q))
+      cws.run(function() ws:send("last words") exit() end)
+    ]]):format(listener.url .. "/") })
+    local peer = listener:accept()
+    peer:answer()
+    assert.equal("last words", peer:frame().data)
+    assert.equal(1001, peer:frame().code)
+    assert.equal(0, p:wait(30), p:err())
+    peer:close()
+    listener:close()
+  end)
+
   net.it("an error that nobody catches, in the middle of it all", function()
     local p = process.start({ process.lua, "-e", prelude .. [[
       local ws = assert(cws.connect(serve()))

@@ -477,6 +477,7 @@ void cws_conn_release(struct cws_conn *c) {
 
 void cws_conn_abort(struct cws_conn *c) {
     c->events = NULL;
+    cws_conn_flush(c);
     if (c->phase != CONN_CLOSED)
         cws_conn_close_transport(c, false);
     free_conn(c);

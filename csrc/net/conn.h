@@ -181,8 +181,8 @@ struct cws_listener *cws_conn_listener(const struct cws_conn *c);
 /* With NULL no callback comes; the end is told when there is a user. */
 void cws_conn_set_user(struct cws_conn *c, void *user);
 void *cws_conn_user(const struct cws_conn *c);
-/* Closes the descriptor and frees at once, without callbacks: for the loop's
- * teardown. */
+/* Offers corked bytes once, closes the descriptor and frees at once, without
+ * callbacks: for the loop's teardown. */
 void cws_conn_abort(struct cws_conn *c);
 
 void cws_conn_watch(struct cws_conn *c, bool pings, bool pongs);
