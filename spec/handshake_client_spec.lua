@@ -104,6 +104,13 @@ describe("the client's checks of an answer:", function()
     assert.equal("a; b", seen.extensions) -- what it means is in extension_spec.lua
   end)
 
+  it("a list of extensions has an element", function() -- 1#: RFC 9110 5.6.1.2
+    for _, value in ipairs({ "", " ", ",", " ,\t, " }) do
+      expect_answer(answer({ "Sec-WebSocket-Extensions:" .. value }), "handshake")
+    end
+    expect_answer(answer({ "Sec-WebSocket-Extensions: ,a," }), "101")
+  end)
+
   it("other fields do not matter", function()
     expect_answer(answer({ "Content-Length: 5", "Set-Cookie: a=b", "Set-Cookie: c=d", "Date: x", "X-\xE9: y" }),
       "handshake")

@@ -319,7 +319,8 @@ describe("upgrade:", function()
     assert.same({ "chat", "superchat" }, testing.http_list(seen.upgrade.protocols))
     seen = expect(upgrade({ "Sec-WebSocket-Protocol: a", "X: y", "sec-websocket-protocol: ,c,\tb ," }), "101")
     assert.same({ "a", "c", "b" }, testing.http_list(seen.upgrade.protocols))
-    expect(upgrade({ "Sec-WebSocket-Protocol:" }), "101")
+    seen = expect(upgrade({ "Sec-WebSocket-Protocol:", "Sec-WebSocket-Protocol: a" }), "101")
+    assert.same({ "a" }, testing.http_list(seen.upgrade.protocols))
     expect(upgrade({ "Sec-WebSocket-Protocol: ab, a, A, aa, ba" }), "101") -- case matters
   end)
 
@@ -347,7 +348,7 @@ describe("upgrade:", function()
       letters[i] = string.char(97 + i % 26)
     end
     for value, status in pairs({
-      ["b" .. (" "):rep(8000) .. "x"] = "400", [(","):rep(8000)] = "101", [table.concat(letters, ",")] = "400",
+      ["b" .. (" "):rep(8000) .. "x"] = "400", [(","):rep(8000)] = "400", [table.concat(letters, ",")] = "400",
       ["b" .. (" "):rep(8000)] = "101", [(", "):rep(4000) .. "x"] = "101", [numbered(64, 200)] = "101",
       [numbered(65, 200)] = "400", [numbered(64, 3):gsub(",", "," .. (" "):rep(200))] = "101",
     }) do
@@ -361,6 +362,17 @@ describe("upgrade:", function()
       end
       assert.equal(status, type(outcome) == "table" and "101" or tostring(outcome))
       assert.is_true(best < limit, best .. " s for " .. value:sub(1, 20))
+    end
+  end)
+
+  it("a list without an element is not one, B073 B075", function() -- 1#: RFC 9110 5.6.1.2
+    for _, name in ipairs({ "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions" }) do
+      for _, value in ipairs({ "", " ", ",", " ,\t, " }) do
+        expect(upgrade({ name .. ":" .. value }), "400 malformed '" .. name .. "'")
+      end
+      expect(upgrade({ name .. ":", name .. ": ," }), "400")
+      expect(upgrade({ name .. ": ,a,," }), "101")
+      expect(upgrade({ name .. ":", name .. ": a" }), "101")
     end
   end)
 

@@ -51,6 +51,17 @@ static struct cws_span buf_span(const struct cws_buf *b) {
     return span;
 }
 
+/* The field is there and holds nothing but commas: both lists of ours are
+ * 1#element, and "at least one non-empty element is required" (RFC 9110
+ * 5.6.1.2). */
+static bool lacks_element(const struct cws_http *http, const char *head,
+                          const char *name, const struct cws_buf *joined) {
+    struct cws_span element;
+    size_t at = 0;
+    return cws_http_find(http, head, name, 0) &&
+           cws_http_list_next(buf_span(joined), &at, &element) == CWS_MORE;
+}
+
 static int refuse(int status, const char **why, const char *text) {
     *why = text;
     return status;
@@ -188,12 +199,16 @@ static bool valid_protocols(struct cws_span list) {
 /* The fields that are lists. */
 static int check_lists(const struct cws_http *http, const char *head,
                        struct cws_upgrade *out, const char **why) {
-    if (join(http, head, "Sec-WebSocket-Protocol", &out->protocols) < 0 ||
-        join(http, head, "Sec-WebSocket-Extensions", &out->extensions) < 0)
+    static const char protocols[] = "Sec-WebSocket-Protocol";
+    static const char extensions[] = "Sec-WebSocket-Extensions";
+    if (join(http, head, protocols, &out->protocols) < 0 ||
+        join(http, head, extensions, &out->extensions) < 0)
         return refuse(503, why, "out of memory");
-    if (!valid_protocols(buf_span(&out->protocols)))
+    if (!valid_protocols(buf_span(&out->protocols)) ||
+        lacks_element(http, head, protocols, &out->protocols))
         return refuse(400, why, "malformed 'Sec-WebSocket-Protocol' header");
-    if (!cws_extension_valid(buf_span(&out->extensions)))
+    if (!cws_extension_valid(buf_span(&out->extensions)) ||
+        lacks_element(http, head, extensions, &out->extensions))
         return refuse(400, why, "malformed 'Sec-WebSocket-Extensions' header");
     return 0;
 }
@@ -428,6 +443,7 @@ int cws_handshake_check_response(const struct cws_http *http, const char *head,
                                  struct cws_span *protocol,
                                  struct cws_buf *extensions, const char **why) {
     static const char name[] = "Sec-WebSocket-Protocol";
+    static const char list[] = "Sec-WebSocket-Extensions";
     *protocol = span_of("");
     if (http->minor == 0)
         return unusable(why, "the answer is HTTP/1.0");
@@ -444,10 +460,13 @@ int cws_handshake_check_response(const struct cws_http *http, const char *head,
             return unusable(why, "a subprotocol that was not offered");
         *protocol = chosen;
     }
-    if (value_of(http, head, "Sec-WebSocket-Extensions", 1).data)
+    if (value_of(http, head, list, 1).data)
         return unusable(why, "'Sec-WebSocket-Extensions' more than once");
     *why = "out of memory";
-    return join(http, head, "Sec-WebSocket-Extensions", extensions);
+    int err = join(http, head, list, extensions);
+    if (err == 0 && lacks_element(http, head, list, extensions))
+        return unusable(why, "'Sec-WebSocket-Extensions' without an element");
+    return err;
 }
 
 bool cws_handshake_reserved(struct cws_span name) {
