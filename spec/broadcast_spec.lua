@@ -218,6 +218,23 @@ describe("a prepared message", function()
     end
   end)
 
+  net.it("is broadcast like a string, as often as one likes", function()
+    for size, limit in pairs({ [20] = 20, [9000] = 10000, [10001] = 10000 }) do
+      net.pair(function(client, peer)
+        local prepared = cws.prepare(("\255"):rep(size), "binary")
+        for _ = 1, 2 do
+          local count, message, kind = cws.broadcast({ peer }, prepared)
+          if size > limit then
+            assert.same({ "broadcast: longer than max_queue", "limit" }, { message, kind })
+          else
+            assert.equal(1, count)
+            assert.same({ ("\255"):rep(size), "binary" }, { client:receive() })
+          end
+        end
+      end, { server = { max_queue = 10000 } })
+    end
+  end)
+
   net.it("lives as long as somebody has to send it", function()
     raw.pair("server", function(ws, peer)
       ws:send(cws.prepare(big, "binary"))

@@ -104,15 +104,20 @@ static int l_broadcast(lua_State *L) {
     struct lcws *s = lcws_peek(L);
     lcws_check_own(L, s);
     luaL_checktype(L, 1, LUA_TTABLE);
-    luaL_checktype(L, 2, LUA_TSTRING);
+    struct cws_prepared *given = lcws_test_prepared(L, 2);
+    if (!given)
+        luaL_checktype(L, 2, LUA_TSTRING);
     lua_settop(L, 3);
-    int failed = push_prepared(L, 2, "broadcast"); /* 4 */
+    int failed = given ? 0 : push_prepared(L, 2, "broadcast"); /* 4 */
     if (failed)
         return failed;
-    bool fits = list_all(L, s, lua_rawlen(L, 2));
-    lua_Integer count = fits ? send_to_all(s, lcws_test_prepared(L, 4)) : 0;
-    lua_replace(L, 1); /* not kept until the next collection */
-    (void)prepared_gc(L);
+    struct cws_prepared *p = given ? given : lcws_test_prepared(L, 4);
+    bool fits = list_all(L, s, cws_prepared_len(p));
+    lua_Integer count = fits ? send_to_all(s, p) : 0;
+    if (!given) { /* not kept until the next collection */
+        lua_replace(L, 1);
+        (void)prepared_gc(L);
+    }
     if (!fits)
         return lcws_fail(L, CWS_ELIMIT, 0, "broadcast: longer than max_queue");
     lua_pushinteger(L, count);

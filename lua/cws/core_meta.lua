@@ -209,7 +209,7 @@ function core.connect(url, protocols, fields, options) end
 
 ---@class cws.prepared
 
----A message encoded once, for ws:send.
+---A message encoded once, for ws:send and cws.broadcast.
 ---@param message string
 ---@param type? cws.type
 ---@return cws.prepared? prepared, string? message, cws.kind? kind
@@ -217,8 +217,8 @@ function core.prepare(message, type) end
 
 ---Sends to many without waiting; who is over max_queue is closed with 1013.
 ---@param connections cws.ws[]|table<cws.ws, any> a list or a set
----@param message string
----@param type? cws.type
+---@param message string|cws.prepared
+---@param type? cws.type of a string
 ---@return integer? count, string? message, cws.kind? kind
 function core.broadcast(connections, message, type) end
 
