@@ -50,6 +50,14 @@ describe("a process", function()
     return state == "Z" or state == "X"
   end
 
+  local function wait_for_end(pid)
+    for _ = 1, 100 do
+      if has_ended(pid) then return end
+      cws.sleep(0.01)
+    end
+    error("it lives")
+  end
+
   local left
   net.it("may be left", function()
     left = process.start({ "sh", "-c", "sleep 60 & echo $!; wait" })
@@ -58,10 +66,15 @@ describe("a process", function()
 
   net.it("and is ended by the guard, with what it started", function()
     assert.equal(-9, left.status)
-    for _ = 1, 100 do
-      if has_ended(left.child) then return end
-      cws.sleep(0.01)
-    end
-    error("it lives")
+    wait_for_end(left.child)
   end)
+
+  net.it("may end before what it started", function()
+    left = process.start({ "sh", "-c", "sleep 60 & echo $!" })
+    left.child = left:expect("%d+")
+    assert.equal(0, left:wait())
+    assert.falsy(has_ended(left.child))
+  end)
+
+  net.it("and that is ended by the guard", function() wait_for_end(left.child) end)
 end)

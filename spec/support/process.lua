@@ -31,6 +31,7 @@ local Process = {}
 Process.__index = Process
 
 local running = {} ---@type table<spec.process, true>
+local groups = {} ---@type integer[] of each since end_all: its process and what that started
 
 local function read(path)
   local file = io.open(path, "rb")
@@ -53,6 +54,7 @@ function M.start(argv, options)
   self.name = table.concat(argv, " ")
   self.pid = assert(testing.process.spawn(command, self.out_path, self.err_path, options.cwd))
   running[self] = true
+  groups[#groups + 1] = self.pid
   return self
 end
 
@@ -149,10 +151,13 @@ function M.free_port()
   return port
 end
 
----Ends what runs still, with all that it has started.
+---Ends what runs still, also what a process that has ended itself left behind.
 function M.end_all()
+  for _, group in ipairs(groups) do
+    testing.process.kill(-group, signals.KILL)
+  end
+  groups = {}
   for self in pairs(running) do
-    testing.process.kill(-self.pid, signals.KILL)
     while not self:ended() do
       os.execute("sleep 0.01")
     end
