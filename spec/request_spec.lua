@@ -447,3 +447,38 @@ describe("a server answers", function()
     assert.is_true(server:stop())
   end)
 end)
+
+describe("a request, while C reads its head,", function()
+  net.guard()
+
+  -- Calls fn until a finalizer ran inside the C function of that name, and
+  -- upgraded; gives what the finalizer got.
+  local function upgraded_within(name, req, fn)
+    local got
+    local function arm()
+      setmetatable({}, { __gc = function()
+        if got then return end
+        if debug.traceback():find("%[C%]: in [^\n]*" .. name) then got = { req:upgrade() } else arm() end
+      end })
+    end
+    arm()
+    for _ = 1, 100000 do
+      fn()
+      if got then return got end
+    end
+    error("no finalizer ran")
+  end
+
+  net.it("is not upgraded by a finalizer", function()
+    local result = cws.channel(1)
+    local server, url = net.serve({ ["/"] = function(req)
+      local long = ("x"):rep(3000)
+      result:send(upgraded_within("'header'", req, function() assert.equal(long, req:header("X-Long")) end))
+    end })
+    local headers = { ["X-Long"] = ("x"):rep(3000) }
+    local _, _, kind, status = cws.connect(url .. "/", { headers = headers })
+    assert.same({ "handshake", 200 }, { kind, status })
+    assert.same({ nil, "upgrade: the request is answered already", "usage" }, result:receive())
+    assert.is_true(server:stop())
+  end)
+end)

@@ -19,6 +19,7 @@ struct request {
     struct cws_exchange *x; /* NULL: answered, upgraded or too late */
     struct lcws_ws *ws;     /* what it was upgraded to */
     bool too_late;          /* handler_timeout answered for us */
+    bool held; /* x is in use, and must stay though finalizers run */
 };
 
 /* User values: the texts that stay, in one string (set before the exchange
@@ -46,6 +47,19 @@ struct arrival {
     struct cws_exchange *x;
     struct lcws_task *task;
 };
+
+/* Whether it can be answered now. After an error of memory it stays held, and
+ * gets 500 when its handler has ended. */
+static bool is_free(const struct request *r) {
+    return r->x && !r->held;
+}
+
+/* Returns what `held` becomes again. */
+static bool hold(struct request *r) {
+    bool before = r->held;
+    r->held = true;
+    return before;
+}
 
 static void push_span(lua_State *L, struct cws_span span) {
     lua_pushlstring(L, span.data, span.len);
@@ -136,7 +150,7 @@ static struct cws_span text_of(const struct request *r, int which) {
 }
 
 /* Before the exchange goes: what stays of it. Request at index 1. */
-static void keep_texts(lua_State *L, const struct request *r, bool remote) {
+static void keep_texts(lua_State *L, struct request *r, bool remote) {
     char address[CWS_ADDRESS_TEXT] = "";
     struct cws_span texts[TEXT_COUNT];
     uint16_t lengths[TEXT_COUNT]; /* a head is shorter than 64 KiB */
@@ -148,11 +162,13 @@ static void keep_texts(lua_State *L, const struct request *r, bool remote) {
         texts[i] = text_of(r, i);
     for (int i = METHOD; i < TEXT_COUNT; i++)
         lengths[i] = (uint16_t)texts[i].len;
+    bool held = hold(r);
     luaL_buffinit(L, &buffer);
     luaL_addlstring(&buffer, (const char *)lengths, sizeof lengths);
     for (int i = METHOD; i < TEXT_COUNT; i++)
         luaL_addlstring(&buffer, texts[i].data, texts[i].len);
     luaL_pushresult(&buffer);
+    r->held = held;
     lua_setiuservalue(L, 1, TEXTS);
 }
 
@@ -213,14 +229,22 @@ static int push_remote(lua_State *L, const struct request *r) {
     return 1;
 }
 
+static void push_header(lua_State *L, struct request *r, const char *name) {
+    bool held = hold(r);
+    lcws_push_header(L, cws_exchange_http(r->x), cws_exchange_head(r->x), name);
+    r->held = held;
+}
+
 /* The table, made at first use. */
-static int push_headers(lua_State *L, const struct request *r) {
+static int push_headers(lua_State *L, struct request *r) {
     if (lua_getiuservalue(L, 1, HEADERS) == LUA_TTABLE)
         return 1;
     if (!r->x)
         return luaL_error(L, "headers: not kept after the request was answered "
                              "or upgraded; read them before");
+    bool held = hold(r);
     lcws_push_headers(L, cws_exchange_http(r->x), cws_exchange_head(r->x));
+    r->held = held;
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, HEADERS);
     return 1;
@@ -230,8 +254,7 @@ static int request_header(lua_State *L) {
     struct request *r = check_request(L);
     const char *name = luaL_checkstring(L, 2);
     if (r->x) {
-        lcws_push_header(L, cws_exchange_http(r->x), cws_exchange_head(r->x),
-                         name);
+        push_header(L, r, name);
         return 1;
     }
     (void)push_headers(L, r);
@@ -239,7 +262,7 @@ static int request_header(lua_State *L) {
     return 1;
 }
 
-static int push_field(lua_State *L, const struct request *r, const char *name) {
+static int push_field(lua_State *L, struct request *r, const char *name) {
     static const char *const texts[] = {"method", "target", "path", "query",
                                         "host"};
     for (int i = METHOD; i <= HOST; i++)
@@ -309,7 +332,7 @@ static int request_respond(lua_State *L) {
     lua_settop(L, 4);
     luaL_optstring(L, 4, "");
     lcws_push_fields(L, 3, "respond"); /* 5 */
-    if (!r->x)
+    if (!is_free(r))
         return over(L, r, "respond");
     keep_texts(L, r, true);
     struct cws_exchange *x = r->x;
@@ -330,7 +353,7 @@ static int request_check_upgrade(lua_State *L) {
     struct request *r = check_request(L);
     struct cws_upgrade upgrade;
     const char *why;
-    if (!r->x)
+    if (!is_free(r))
         return over(L, r, "upgrade");
     int status = cws_exchange_check(r->x, &upgrade, &why);
     cws_upgrade_free(&upgrade);
@@ -347,8 +370,7 @@ static int request_offered_protocols(lua_State *L) {
     lua_newtable(L);
     if (!r->x)
         return 1;
-    lcws_push_header(L, cws_exchange_http(r->x), cws_exchange_head(r->x),
-                     "Sec-WebSocket-Protocol");
+    push_header(L, r, "Sec-WebSocket-Protocol");
     struct cws_span list = span_at(L, -1);
     for (lua_Integer i = 1; cws_http_list_next(list, &at, &element) == CWS_ITEM;
          i++) {
@@ -381,8 +403,11 @@ static int request_same_origin(lua_State *L) {
 
 /* Request at index 1. Pushes the new connection's userdata. */
 static struct lcws_ws *new_ws(lua_State *L, struct request *r) {
+    bool held = hold(r);
+    struct lcws_ws *ws = lcws_ws_new(L, r->s);
     keep_texts(L, r, false);
-    return lcws_ws_new(L, r->s);
+    r->held = held;
+    return ws;
 }
 
 /* The switch itself, with the userdata on top of the stack: pushes what upgrade
@@ -420,7 +445,7 @@ static int request_switch(lua_State *L) {
     luaL_argcheck(L, !len || cws_http_is_token(protocol, len), 2,
                   "token expected");
     lcws_push_fields(L, 3, "upgrade"); /* 5 */
-    if (!r->x)
+    if (!is_free(r))
         return over(L, r, "upgrade");
     struct lcws_ws *ws = new_ws(L, r); /* 6 */
     struct cws_options *options = lcws_check_options(
@@ -453,7 +478,7 @@ static bool is_unwritten(lua_State *L) {
 static int upgrade_simply(lua_State *L, struct request *r) {
     struct cws_upgrade upgrade;
     const char *why;
-    if (!r->x || !lua_isnoneornil(L, 2) || !is_unwritten(L) ||
+    if (!is_free(r) || !lua_isnoneornil(L, 2) || !is_unwritten(L) ||
         !same_origin(r->x))
         return 0;
     lua_pushliteral(L, "the request was upgraded");
