@@ -233,6 +233,33 @@ describe("a reader", function()
   end)
 
   -- All that is to come may be in zlib, behind a stop of the reading.
+  net.it("from which a finalizer reads meanwhile loses count of nothing", function()
+    net.pair(function(ws, peer)
+      local hits = 0
+      for _ = 1, 200 do
+        peer:send(("x"):rep(60000))
+        local reader, reads = ws:reader(), false
+        local function arm()
+          setmetatable({}, { __gc = function()
+            if reads then
+              hits = hits + 1
+              reader:read(7)
+            end
+            if hits == 0 then arm() end
+          end })
+        end
+        arm()
+        reads = true
+        local before = hits
+        assert.equal(60000, #reader:read("a"))
+        reads = false
+        local rest = hits > before and 59993 or 0
+        assert.equal(rest, #reader:read("a"))
+      end
+      assert.equal(1, hits)
+    end)
+  end)
+
   net.it("gets all of a message that compresses well", function()
     net.pair(function(client, peer)
       for _, more in ipairs({ 0, 1, 50, 100, 258, 300 }) do

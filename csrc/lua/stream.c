@@ -140,8 +140,10 @@ static enum want check_want(lua_State *L, size_t *count) {
 }
 
 static int push_bytes(lua_State *L, struct reader *r, size_t n, size_t skip) {
+    size_t len = cws_buf_len(&r->buf);
     lua_pushlstring(L, (const char *)cws_buf_bytes(&r->buf), n);
-    cws_buf_consume(&r->buf, n + skip);
+    if (cws_buf_len(&r->buf) == len) /* no finalizer has read from it */
+        cws_buf_consume(&r->buf, n + skip);
     if (!cws_buf_len(&r->buf))
         cws_buf_free(&r->buf);
     return 1;
