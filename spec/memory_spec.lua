@@ -255,6 +255,46 @@ describe("a server's connection", function()
   end)
 end)
 
+describe("a connection that was lost inside a message", function()
+  net.guard()
+
+  local function resident()
+    local file = assert(io.open("/proc/self/status"))
+    local kib = file:read("a"):match("VmRSS:%s*(%d+)")
+    file:close()
+    return tonumber(kib)
+  end
+
+  net.it("keeps none of it, however long the program holds the object", function()
+    local held = {}
+    local server, url = net.serve({
+      ["/"] = function(req)
+        local ws = assert(req:upgrade())
+        held[#held + 1] = ws
+        ws:receive()
+      end,
+    })
+    local size = 1000000
+    local part = "\x82\xFF" .. string.pack(">I8", size) .. "\0\0\0\0" .. ("x"):rep(size - 1)
+    local function lose_one()
+      local peer = raw.upgrade(url .. "/")
+      assert(peer:send(part))
+      wait_until(function() return held[#held]:stats().bytes_received >= #part end, "it was not read")
+      peer:reset()
+      wait_until(function() return held[#held]:close_code() end, "it is still open")
+      assert.equal(1006, held[#held]:close_code())
+    end
+    for _ = 1, 5 do lose_one() end
+    collect()
+    local before = resident()
+    for _ = 1, 40 do lose_one() end
+    local grown = resident() - before
+    assert.equal(45, #held)
+    if net.slow == 1 then assert.is_true(grown < 12 * 1024, grown .. " KiB") end
+    server:stop(0)
+  end)
+end)
+
 describe("a coroutine that dies while it waits, B226", function()
   net.guard()
 

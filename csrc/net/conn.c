@@ -124,6 +124,14 @@ static enum cws_parse pull(struct cws_conn *c, struct cws_event *event) {
     return CWS_MORE;
 }
 
+/* Part of a message and the contexts of deflate are not what the program can
+ * still ask for. It may hold a closed connection for long: its collector sees
+ * none of our memory. */
+void cws_conn_free_input(struct cws_conn *c) {
+    cws_buf_free(&c->raw);
+    cws_session_free(&c->session);
+}
+
 /* --- a batch ------------------------------------------------------------- */
 
 /* Others wait and this connection has had its share. */
@@ -201,8 +209,10 @@ static void run_batch(struct cws_conn *c, bool from_raw) {
     if (loop->batch.messages)
         c->active = cws_loop_now(loop);
     uncork(c);
-    if (c->phase == CONN_CLOSED)
+    if (c->phase == CONN_CLOSED) {
+        cws_conn_free_input(c);
         return;
+    }
     if ((has_input(c) && !c->paused) || c->end)
         cws_conn_post(c);
     cws_conn_update_io(c);
@@ -341,8 +351,7 @@ static void free_conn(struct cws_conn *c) {
     cws_job_cancel(&c->work);
     cws_job_cancel(&c->dirty);
     cws_link_remove(&c->link);
-    cws_session_free(&c->session);
-    cws_buf_free(&c->raw);
+    cws_conn_free_input(c);
     cws_buf_free(&c->inbox);
     cws_outq_free(&c->out, c->loop);
     cws_options_drop(c->options);

@@ -72,8 +72,8 @@ void cws_conn_close_transport(struct cws_conn *c, bool abort) {
     c->blocked = false;
     cws_outq_free(&c->out, c->loop);
     cws_conn_free_behind(c);
-    if (c->loop->batch.conn != c)
-        cws_buf_free(&c->raw);
+    if (c->loop->batch.conn != c) /* else at the end of the batch */
+        cws_conn_free_input(c);
     if (c->listener)
         cws_listener_leave(c->listener);
     c->listener = NULL;

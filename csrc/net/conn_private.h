@@ -131,6 +131,7 @@ void cws_conn_release_held(struct cws_conn *c);
 void cws_conn_got_pong(struct cws_conn *c, const struct cws_event *event);
 void cws_conn_flushed(struct cws_conn *c);
 void cws_conn_close_transport(struct cws_conn *c, bool abort);
+void cws_conn_free_input(struct cws_conn *c);
 void cws_conn_on_timer(struct ev_loop *ev, ev_timer *timer, int revents);
 void cws_conn_schedule(struct cws_conn *c);
 
