@@ -54,7 +54,8 @@ local function flags(default)
 end
 
 local addr, compression = flags("localhost:9001")
-local options = { max_message = 64 * 1024 * 1024, compression = compression }
+-- A suite may be busy for long before it answers: it writes its reports first.
+local options = { max_message = 64 * 1024 * 1024, compression = compression, handshake_timeout = 120 }
 
 local function dial(path)
   local valid, ws, err = pcall(cws.connect, "ws://" .. addr .. path, options)

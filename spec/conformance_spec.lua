@@ -104,6 +104,20 @@ describe("the programs for conformance suites", function()
     end)
   end
 
+  net.it("conformance_client has time for a suite that writes its reports first", function()
+    local fake = [[
+      package.preload.cws = function()
+        local ws = { receive = function() return "0" end, close = function() end }
+        return { log = print, connect = function(url, options)
+          print(url, options.handshake_timeout >= 60)
+          return ws
+        end }
+      end]]
+    local status, out, err = process.run({ process.lua, "-e", fake, "examples/conformance_client.lua", "-addr", "a:1" })
+    assert.same({ 0, "" }, { status, err })
+    assert.equal("ws://a:1/getCaseCount\ttrue\nws://a:1/updateReports?agent=cws\ttrue\n0 cases played\n", out)
+  end)
+
   net.it("conformance_client says that there is no suite", function()
     local port = process.free_port()
     local status, _, err = process.run({ process.lua, "examples/conformance_client.lua", "-addr", "127.0.0.1:" .. port })
