@@ -311,9 +311,14 @@ static int send_short(struct cws_conn *c, uint8_t opcode, const void *data,
     return 0;
 }
 
-static bool is_short(const struct cws_conn *c, int flags, size_t len) {
-    return len < 126 && (flags & CWS_CONN_FIN) && !c->behind && !c->broken &&
-           cws_session_plain(&c->session);
+/* The message is one, and nothing about the connection is out of the ordinary.
+ */
+static bool is_short(const struct cws_conn *c, uint8_t opcode, int flags,
+                     size_t len) {
+    return len < 126 && opcode != CWS_OP_CONTINUATION &&
+           (flags & CWS_CONN_FIN) && c->phase == CONN_OPEN && !c->behind &&
+           !c->broken && cws_session_plain(&c->session) &&
+           !cws_session_can_compress(&c->session);
 }
 
 void cws_conn_trim_scratch(struct cws_loop *loop) {
@@ -338,8 +343,8 @@ static int send_compressed(struct cws_conn *c, uint8_t opcode, int flags,
     return err == CWS_EINTERNAL ? cws_conn_send_failed(c, err) : err;
 }
 
-int cws_conn_send(struct cws_conn *c, uint8_t opcode, int flags,
-                  const void *data, size_t len) {
+static int send_any(struct cws_conn *c, uint8_t opcode, int flags,
+                    const void *data, size_t len) {
     if (c->phase != CONN_OPEN)
         return CWS_ECLOSED;
     /* before anything of it is compressed into the message under way */
@@ -352,9 +357,14 @@ int cws_conn_send(struct cws_conn *c, uint8_t opcode, int flags,
                           len >= c->options->compression_threshold);
     if (c->compressing)
         return send_compressed(c, opcode, flags, data, len);
-    if (is_short(c, flags, len))
-        return send_short(c, opcode, data, len);
     return send_frame(c, opcode, flags, data, len);
+}
+
+int cws_conn_send(struct cws_conn *c, uint8_t opcode, int flags,
+                  const void *data, size_t len) {
+    return is_short(c, opcode, flags, len)
+               ? send_short(c, opcode, data, len)
+               : send_any(c, opcode, flags, data, len);
 }
 
 int cws_conn_fits(const struct cws_conn *c, size_t len) {

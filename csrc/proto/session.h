@@ -198,11 +198,14 @@ static inline void cws_session_short_header(uint8_t opcode, size_t len,
     out[1] = (uint8_t)len;
 }
 
+static inline bool cws_session_can_compress(const struct cws_session *s) {
+    return s->deflate != NULL;
+}
+
 /* Where deflate was agreed: appends the compressed piece to `out`. 0 or
  * CWS_EMEMORY; after an error the message cannot go on: fail the connection. */
 int cws_session_compress(struct cws_session *s, const uint8_t *data, size_t len,
                          bool last, struct cws_buf *out);
-bool cws_session_can_compress(const struct cws_session *s);
 /* What a compressed message of ours depends on besides itself: equal numbers
  * mean equal bytes; 0: on the messages before it, or nothing is compressed. */
 uint32_t cws_session_packing(const struct cws_session *s);

@@ -46,10 +46,6 @@ int cws_session_header(struct cws_session *s, uint8_t opcode, bool fin,
     return n;
 }
 
-bool cws_session_can_compress(const struct cws_session *s) {
-    return s->deflate != NULL;
-}
-
 uint32_t cws_session_packing(const struct cws_session *s) {
     return s->deflate ? cws_deflate_packing(s->deflate) : 0;
 }
