@@ -97,6 +97,32 @@ describe("B247 the n-th allocation that fails", function()
   net.it("and all after it", function() fail_each(false, true) end, 60)
   net.it("alone, with compression", function() fail_each(true, false) end, 60)
   net.it("and all after it, with compression", function() fail_each(true, true) end, 60)
+
+  net.it("inside a writer's message ends the connection: half of it must not look whole", function()
+    for n = 1, 100 do
+      local count, code
+      net.pair(function(client, peer)
+        local writer = peer:writer("binary")
+        assert(writer:write(("a"):rep(40000))) -- a frame of it leaves
+        core.fail("memory", n)
+        local ok, _, kind = writer:write("b", ("c"):rep(20000), "d")
+        count = core.fail("memory", 0)
+        if ok then
+          writer:close()
+        else
+          assert.equal("memory", kind)
+          client:receive()
+          code = client:close_code()
+        end
+      end)
+      if count < n then
+        assert.is_true(n > 1)
+        return
+      end
+      assert.equal(1011, code)
+    end
+    error("a hundred allocations")
+  end)
 end)
 
 -- The same with Lua's own allocations, B246, in a Lua state whose allocator does

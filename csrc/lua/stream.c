@@ -370,7 +370,10 @@ static int write_bytes(struct ws_writer *w, const char *data, size_t len) {
 static int writer_failed(lua_State *L, struct ws_writer *w, int err,
                          const char *what) {
     struct lcws_ws *ws = w->ws;
-    let_go(w);
+    if (err == CWS_EMEMORY && w->opcode == CWS_OP_CONTINUATION)
+        lcws_ws_writer_lost(w); /* a part of its message is */
+    else
+        let_go(w);
     return lcws_ws_send_failed(L, ws, err, what);
 }
 
