@@ -320,14 +320,19 @@ def report(rows, names, out, about):
         file.write("\n")
 
 
-def main():
-    args = read_options()
+def prepare():
+    """All descriptors that this process may have, and wsload."""
     os.makedirs(OUT, exist_ok=True)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended
     if not compile_c("wsload.c", ["-lssl", "-lcrypto", "-lz"], ["-DWITH_TLS", "-DWITH_ZLIB"]):
         sys.exit("bench: wsload does not compile (libssl-dev and zlib1g-dev are needed)")
+
+
+def main():
+    args = read_options()
+    prepare()
     peers = find_peers()
     if args.peers:
         peers = {name: peer for name, peer in peers.items() if name in args.peers.split(",")}
@@ -341,4 +346,5 @@ def main():
     report(rows, list(peers), args.out, {"rounds": args.rounds, "seconds": args.seconds, **versions(peers)})
 
 
-main()
+if __name__ == "__main__":
+    main()
