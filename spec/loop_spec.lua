@@ -318,7 +318,7 @@ describe("cws.step", function()
     cws.step()
     local start = cws.now()
     for _ = 1, 100 do cws.step() end
-    assert.is_true(cws.now() - start < 0.5)
+    assert.is_true(cws.now() - start < 0.5 * net.slow)
     start = cws.now()
     repeat
       local from = cws.now()
@@ -426,10 +426,11 @@ describe("who has work all the time leaves others their turn:", function()
     local stop = busy()
     local worst = 0
     for i = 1, 50 do
-      local start = cws.now()
+      local start, cpu = cws.now(), os.clock()
       ws:send(tostring(i))
       assert.equal(tostring(i), ws:receive(5))
-      worst = math.max(worst, cws.now() - start)
+      -- only while this process, which is busy all the time, had a processor
+      worst = math.max(worst, math.min(cws.now() - start, os.clock() - cpu))
     end
     stop()
     ws:terminate()
