@@ -46,6 +46,45 @@ describe("ws:send", function()
     end)
   end)
 
+  -- What was received as text need not be checked again, and nothing else is
+  -- taken for it: not what stands where it stood, nor what was binary.
+  net.it("checks every text but the one received last", function()
+    net.pair(function(client, peer)
+      for _, size in ipairs({ 10, 4095, 4096, 100000, 1048576, 1048577 }) do
+        local bad = ("\255"):rep(size)
+        assert.is_true(client:send(("a"):rep(size)))
+        assert.is_true(peer:send((peer:receive()))) -- no name for it: it may be collected
+        assert.same("usage", select(3, peer:send(bad)))
+        assert.equal(size, #client:receive())
+        peer:receive(0)
+        for _ = 1, 5 do
+          collectgarbage()
+          assert.same("usage", select(3, peer:send(("\255"):rep(size - 1) .. "\254")))
+        end
+        assert.is_true(client:send(bad, "binary"))
+        local message = peer:receive()
+        assert.same("usage", select(3, peer:send(message)))
+        assert.is_true(peer:send(message, "binary"))
+        assert.is_true(bad == client:receive())
+      end
+    end, { server = { max_message = 2 ^ 21 }, client = { max_message = 2 ^ 21 } })
+  end)
+
+  net.it("keeps no text that was received", function()
+    net.pair(function(client, peer)
+      client:send(("a"):rep(1000000))
+      assert.equal(1000000, #peer:receive())
+      peer:receive(0)
+      collectgarbage()
+      local without = collectgarbage("count")
+      client:send(("b"):rep(1000000))
+      assert.equal(1000000, #peer:receive())
+      peer:receive(0)
+      collectgarbage()
+      assert.is_true(collectgarbage("count") - without < 500, collectgarbage("count") - without)
+    end)
+  end)
+
   net.it("is busy while a writer is open, and closed after the end", function()
     net.pair(function(client, peer)
       local writer = client:writer()

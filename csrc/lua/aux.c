@@ -60,6 +60,8 @@ struct lcws *lcws_open(lua_State *L) {
     s->hooks = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_newtable(L);
     s->anchors = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushboolean(L, 0);
+    s->checked_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_newtable(L);
     lua_pushcfunction(L, close_state);
     lua_setfield(L, -2, "__gc");

@@ -46,6 +46,8 @@ struct lcws {
     int anchors;                     /* strong table of live tasks */
     int free_anchor;                 /* head of its free list */
     const void *text, *binary;       /* lua_topointer of "text" and "binary" */
+    int checked_ref;     /* the text received last, when that is large, or */
+    const void *checked; /* false: known to be UTF-8; lua_topointer, or NULL */
     struct cws_buf list; /* the connections of a broadcast under way */
 };
 

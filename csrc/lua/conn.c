@@ -188,6 +188,26 @@ bool lcws_ws_drain(struct lcws_ws *ws) {
     return true;
 }
 
+/* An echo of a large text need not be checked again when it is sent. It is kept
+ * until the next receive, whoever calls it, and never so much that it would be
+ * missed. */
+#define CHECKED_MAX ((size_t)1024 * 1024)
+
+/* The message and its type are on top of the stack. */
+static void keep_checked(lua_State *L, struct lcws *s, size_t len) {
+    if (len > CHECKED_MAX || !lua_rawequal(L, -1, WS_TEXT))
+        return;
+    s->checked = lua_topointer(L, -2);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, LUA_REGISTRYINDEX, s->checked_ref);
+}
+
+static void forget_checked(lua_State *L, struct lcws *s) {
+    s->checked = NULL;
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, s->checked_ref);
+}
+
 static int push_message(lua_State *L, const uint8_t *data, size_t len,
                         uint8_t opcode) {
     lua_pushlstring(L, (const char *)data, len);
@@ -225,14 +245,20 @@ uint8_t lcws_ws_take_joined(struct lcws_ws *ws, struct cws_buf *buf) {
 
 static int receive(lua_State *L, struct lcws_ws *ws) {
     struct cws_event event;
+    if (ws->s->checked)
+        forget_checked(L, ws->s);
     if (!ws->conn)
         return lcws_ws_closed(L, ws);
     if (ws->reading && !lcws_ws_drain(ws))
         return -1;
     int result;
     while ((result = cws_conn_receive(ws->conn, &event)) == CWS_ITEM) {
-        if (event.type == CWS_EVENT_MESSAGE)
-            return push_message(L, event.data, event.len, event.opcode);
+        if (event.type == CWS_EVENT_MESSAGE) {
+            int n = push_message(L, event.data, event.len, event.opcode);
+            if (event.len >= LCWS_CHECKED_MIN)
+                keep_checked(L, ws->s, event.len);
+            return n;
+        }
         int n = join_piece(L, ws, &event);
         if (n > 0)
             return n;

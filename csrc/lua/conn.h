@@ -13,6 +13,8 @@
 #define WS_TEXT lua_upvalueindex(1) /* "text" */
 #define WS_BINARY lua_upvalueindex(2)
 #define WS_UPVALUES 2
+/* A shorter text is never s->checked. */
+#define LCWS_CHECKED_MIN ((size_t)4 * 1024)
 
 /* User values of the userdata. */
 #define WS_PROTOCOL 1 /* the subprotocol, or nil */

@@ -148,7 +148,9 @@ static int send_now(lua_State *L, struct lcws_ws *ws) {
         !cws_link_empty(&ws->senders) || !cws_conn_can_send(ws->conn))
         return 0;
     const char *data = lua_tolstring(L, 2, &len);
-    if (opcode == CWS_OP_TEXT && !cws_utf8_valid((const uint8_t *)data, len))
+    if (opcode == CWS_OP_TEXT &&
+        (len < LCWS_CHECKED_MIN || lua_topointer(L, 2) != ws->s->checked) &&
+        !cws_utf8_valid((const uint8_t *)data, len))
         return 0;
     int err = cws_conn_send(ws->conn, opcode, CWS_CONN_COMPRESS | CWS_CONN_FIN,
                             data, len);
