@@ -72,9 +72,8 @@ describe("ws:send", function()
 
   net.it("keeps no text that was received", function()
     net.pair(function(client, peer)
-      client:send(("a"):rep(1000000))
-      assert.equal(1000000, #peer:receive())
-      peer:receive(0)
+      client:send(("a"):rep(5000)) -- nothing larger is left of other tests
+      assert.equal(5000, #peer:receive())
       collectgarbage()
       local without = collectgarbage("count")
       client:send(("b"):rep(1000000))
