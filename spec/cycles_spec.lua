@@ -35,14 +35,6 @@ local function count_anchors()
   return count
 end
 
--- Resident memory in KiB.
-local function resident()
-  local file = assert(io.open("/proc/self/status"))
-  local size = tonumber(file:read("a"):match("VmRSS:%s*(%d+) kB"))
-  file:close()
-  return size
-end
-
 -- Lets the loop turn until is_true().
 local function wait_until(is_true, what)
   local until_ = cws.now() + 5 * net.slow
@@ -63,7 +55,7 @@ describe("many cycles", function()
       local now_live, now_tasks = core.counts()
       return now_live <= live and now_tasks <= tasks
     end, "something stays open")
-    local left = { fds = count_fds(), anchors = count_anchors(), all = resident() }
+    local left = { fds = count_fds(), anchors = count_anchors(), all = net.resident() }
     collect() -- what counting left behind: 200 KiB of names and messages
     left.lua = collectgarbage("count")
     return left

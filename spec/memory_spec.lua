@@ -258,13 +258,6 @@ end)
 describe("a connection that was lost inside a message", function()
   net.guard()
 
-  local function resident()
-    local file = assert(io.open("/proc/self/status"))
-    local kib = file:read("a"):match("VmRSS:%s*(%d+)")
-    file:close()
-    return tonumber(kib)
-  end
-
   net.it("keeps none of it, however long the program holds the object", function()
     local held = {}
     local server, url = net.serve({
@@ -286,9 +279,9 @@ describe("a connection that was lost inside a message", function()
     end
     for _ = 1, 5 do lose_one() end
     collect()
-    local before = resident()
+    local before = net.resident()
     for _ = 1, 40 do lose_one() end
-    local grown = resident() - before
+    local grown = net.resident() - before
     assert.equal(45, #held)
     if net.slow == 1 then assert.is_true(grown < 12 * 1024, grown .. " KiB") end
     server:stop(0)

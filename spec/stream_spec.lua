@@ -516,13 +516,6 @@ end)
 describe("a pipe of readers and writers", function()
   net.guard()
 
-  local function resident()
-    local file = assert(io.open("/proc/self/status"))
-    local kib = file:read("a"):match("VmRSS:%s*(%d+)")
-    file:close()
-    return tonumber(kib)
-  end
-
   local mib = os.getenv("CWS_LONG") and 1024 or net.slow > 1 and 16 or 256
 
   net.it(("carries a message of %d MiB in little memory"):format(mib), function()
@@ -547,8 +540,8 @@ describe("a pipe of readers and writers", function()
           local piece = reader:read()
           if not piece then break end
           count = count + #piece
-          if i == 100 then before = resident() end
-          if i % 100 == 0 then most = math.max(most, resident()) end
+          if i == 100 then before = net.resident() end
+          if i % 100 == 0 then most = math.max(most, net.resident()) end
         end
         assert.equal(mib * 1024 * 1024, count)
         assert.same({ true, true }, { sender:join() })

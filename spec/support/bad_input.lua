@@ -79,10 +79,7 @@ function M.resident()
   if net.slow > 1 then return nil end
   collectgarbage()
   collectgarbage()
-  local file = assert(io.open("/proc/self/statm"))
-  local pages = file:read("a"):match("^%d+ (%d+)")
-  file:close()
-  return tonumber(pages) * 4
+  return net.resident()
 end
 
 -- --- the canary -------------------------------------------------------------

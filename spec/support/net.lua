@@ -49,6 +49,15 @@ function M.guard()
   end)
 end
 
+---Resident memory of this process in KiB.
+---@return integer
+function M.resident()
+  local file = assert(io.open("/proc/self/status"))
+  local size = tonumber(file:read("a"):match("VmRSS:%s*(%d+) kB"))
+  file:close()
+  return size
+end
+
 -- --- running in a task ------------------------------------------------------
 
 function M.with_traceback(err)
